@@ -1,0 +1,50 @@
+# Every target sets up what it needs; a second run installs nothing.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# The whole environment, and what `make run` needs of it.
+READY := $(VENV)/.ready-all
+READY_RUN := $(VENV)/.ready-run
+
+export AIKEYS_REQUIRE
+
+.PHONY: help run test check lock bench policy-differential clean
+
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+run: $(READY_RUN) ## A real OpenBao, a relay and the sidecar on this machine, with a first key
+	@$(BIN)/aikeys dev $(ARGS)
+
+# Most tests wait for a real server: four at a time keep two cores busy. ARGS="-n 0" runs one after the other.
+test: $(READY) ## All tests (ARGS="-k creds" narrows them)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+
+check: $(READY) ## ruff, mypy --strict, import-linter, terraform
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@scripts/check-terraform
+
+lock: $(READY) ## Compile requirements/*.txt again from pyproject.toml
+	@scripts/lock
+
+bench: $(READY) ## Measure against OpenBao's own engines; writes docs/benchmarks.md
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+policy-differential: $(READY) ## Compare our judgement of policies with both servers' on N sets (N=5000)
+	@AIKEYS_POLICY_SETS=$(or $(N),5000) $(BIN)/python -m pytest tests/integration/test_policy_differential.py $(ARGS)
+
+clean: ## Remove the environment and every cache of the checkout
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build .aikeys
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY_RUN): requirements/run.txt pyproject.toml
+	@scripts/environment run
+
+$(READY): requirements/all.txt requirements/run.txt pyproject.toml
+	@scripts/environment all

@@ -1,0 +1,5 @@
+"""`python -m aikeys`."""
+
+from aikeys.cli import main
+
+main()

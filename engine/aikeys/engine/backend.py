@@ -1,0 +1,32 @@
+"""The engine as one backend: its path families, its secret type, its root help."""
+
+from __future__ import annotations
+
+from aikeys import __version__
+from aikeys.engine.config import config_path
+from aikeys.engine.creds import SECRET_TYPE, creds_path
+from aikeys.engine.renewal import Renewal
+from aikeys.engine.revocation import Revocation
+from aikeys.engine.roles import role_paths
+from aikeys.engine.services import Services
+from aikeys.framework.backend import Backend, SecretType
+
+NAME = "ai-keys"
+HELP = """
+The AI keys backend mints short-lived API keys at an AI relay.
+
+Configure the relay with "config" and describe what keys may do with "roles/". Reading "creds/<role>" then mints a
+key under a lease; when the lease ends, the relay refuses the key.
+"""
+
+
+def build_backend(services: Services) -> Backend:
+    renewal = Renewal(services)
+    revocation = Revocation(services)
+    return Backend(
+        name=NAME,
+        version=__version__,
+        help_text=HELP,
+        paths=[config_path(services), *role_paths(services), creds_path(services)],
+        secrets=[SecretType(SECRET_TYPE, renew=renewal.renew, revoke=revocation.revoke)],
+    )

@@ -1,0 +1,1 @@
+"""`aikeys provision`: the policies and AppRoles of a folder, written into a live Vault through hvac."""

@@ -1,0 +1,34 @@
+"""What the tables need of a database, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from aikeys.storage.barrier import Barrier
+
+T = TypeVar("T")
+
+
+class Database(Protocol):
+    """`work` may be run together with the transactions of other threads, so it only talks to the database."""
+
+    def write(self, work: Callable[[Connection], T]) -> T: ...
+    def read(self, work: Callable[[Connection], T]) -> T: ...
+    def scalar(self, sql: str) -> Any: ...
+    def close(self) -> None: ...
+
+
+class Part:
+    """One family of tables over the common database and barrier."""
+
+    def __init__(self, database: Database, barrier: Barrier) -> None:
+        self._database = database
+        self._barrier = barrier
+
+
+def range_end(prefix: str) -> str:
+    """An upper bound of all texts that begin with `prefix`, in byte order."""
+    return prefix + "\U0010ffff"

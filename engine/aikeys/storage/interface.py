@@ -1,0 +1,289 @@
+"""What the engine keeps, and the promises of whoever keeps it.
+
+One store holds the mounts, each mount's entries (config, roles), the mint intents and the leases, so that
+"the key is minted" and "the lease exists" change in one transaction. Every method is one transaction, durable
+when it returns (SQLite: WAL with synchronous=FULL), and safe to call from many threads and processes. Columns
+named `sealed_*` hold AES-256-GCM boxes: no secret stands in the database in clear. Times are UTC datetimes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from aikeys.redaction import redactor
+
+__all__ = [
+    "EntryStore", "IntentRecord", "IntentState", "LeaseRecord", "LeaseState", "MountRecord", "Store",
+    "WrappedRecord", "replace",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MountRecord:
+    """A mount as stored. `default_lease_ttl` and `max_lease_ttl` are the upstream's effective seconds.
+
+    `type_name` is what `sys/mounts` shows; `options` is what the user gave, read back unchanged.
+    """
+
+    uuid: str
+    path: str
+    accessor: str
+    instance: str
+    default_lease_ttl: int
+    max_lease_ttl: int
+    marker_key: str = field(repr=False)
+    namespace: str = ""
+    description: str = ""
+    options: dict[str, str] | None = None
+    tainted: bool = False
+
+
+class IntentState(enum.StrEnum):
+    """MINTING: an attempt may be under way. SETTLING: its outcome is unknown, the resolver looks into it."""
+
+    MINTING = "minting"
+    SETTLING = "settling"
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRecord:
+    """A key that may exist at the relay without a lease.
+
+    `order` is the JSON of the `MintIntent` (no secret). `deadline` is when the last attempt is surely over.
+    `key_id` is filled when the relay's answer is known but the lease could not be stored: then the key is to be
+    revoked. `looks` counts the listings that did not show it, `first_look` when the first of them was.
+    """
+
+    intent_id: str
+    mount_uuid: str
+    role: str
+    name: str
+    order: dict[str, Any]
+    state: IntentState
+    created_at: datetime
+    deadline: datetime
+    due_at: datetime
+    attempts: int = 0
+    looks: int = 0
+    first_look: datetime | None = None
+    key_ref: dict[str, Any] | None = None
+    last_error: str = ""
+
+    @classmethod
+    def of_abandoned_key(
+        cls,
+        *,
+        intent_id: str,
+        mount_uuid: str,
+        key_ref: dict[str, Any],
+        expires_at: datetime | None,
+        now: datetime,
+        reason: str,
+        role: str = "",
+    ) -> IntentRecord:
+        """What says: this key exists, has no lease and is to be revoked at once."""
+        return cls(
+            intent_id=intent_id,
+            mount_uuid=mount_uuid,
+            role=role,
+            name=key_ref["name"],
+            order={"expires_at": None if expires_at is None else expires_at.isoformat()},
+            state=IntentState.SETTLING,
+            created_at=now,
+            deadline=now,
+            due_at=now,
+            key_ref=key_ref,
+            last_error=redactor.redact(reason)[:400],
+        )
+
+
+class LeaseState(enum.StrEnum):
+    """ACTIVE until it ends; REVOKING from the moment its end is decided until the relay refuses the key."""
+
+    ACTIVE = "active"
+    REVOKING = "revoking"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """One lease (Vault: `leaseEntry` in expiration.go).
+
+    `ttl` and `max_ttl` are the role's wish at issue (0 = mount's). `internal` is the secret's internal data and
+    `key_ref` among it; it is stored sealed. `due_at` is when the background has something to do: the expiry
+    while ACTIVE, the next attempt while REVOKING. `effective_by` is when the relay promised to refuse the key.
+    """
+
+    lease_id: str
+    mount_uuid: str
+    path: str
+    secret_type: str
+    internal: dict[str, Any]
+    issue_time: datetime
+    expire_time: datetime
+    due_at: datetime
+    role: str = ""
+    last_renewal: datetime | None = None
+    ttl: int = 0
+    max_ttl: int = 0
+    renewable: bool = True
+    namespace: str = ""
+    token_accessor: str = ""
+    token_type: str = "service"
+    token_orphan: bool = True
+    token_expire_time: datetime | None = None
+    parent_accessor: str = ""
+    entity_id: str = ""
+    state: LeaseState = LeaseState.ACTIVE
+    attempts: int = 0
+    last_error: str = ""
+    effective_by: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedRecord:
+    """An answer that waits behind one of the upstream's wrapping tokens. Found by a keyed hash of the token.
+
+    `envelope` is the whole JSON answer, stored sealed. `lease_id` is revoked when it lapses unread.
+    """
+
+    token_hash: str
+    accessor_hash: str
+    envelope: dict[str, Any]
+    lease_id: str
+    expires_at: datetime
+
+
+class EntryStore(Protocol):
+    """A mount's own key-value view (Vault: `logical.Storage`); values are JSON objects, stored sealed."""
+
+    def get(self, key: str) -> dict[str, Any] | None: ...
+
+    def put(self, key: str, value: dict[str, Any]) -> None: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def list(self, prefix: str) -> list[str]:
+        """Names directly below `prefix` ("roles/"), sorted."""
+        ...
+
+
+class Store(Protocol):
+    """The one store. Claims are leases on work: a claimed row is not handed out again before `until`."""
+
+    # mounts
+    def mounts(self) -> list[MountRecord]: ...
+    def put_mount(self, record: MountRecord) -> None: ...
+    def delete_mount(self, uuid: str) -> None:
+        """Remove the mount and its entries. Refused with StorageError while it has leases or intents."""
+        ...
+
+    def generation(self) -> int:
+        """Changes whenever mounts or entries change, seen by every process; cheap enough for every request."""
+        ...
+
+    def entries(self, mount_uuid: str) -> EntryStore: ...
+
+    # intents
+    def put_intent(self, record: IntentRecord) -> None: ...
+    def update_intent(self, record: IntentRecord) -> None: ...
+    def delete_intent(self, intent_id: str) -> None: ...
+    def intents(self, mount_uuid: str = "") -> list[IntentRecord]: ...
+    def claim_intents(self, now: datetime, until: datetime, limit: int) -> list[IntentRecord]:
+        """Take intents that are due; they are SETTLING from then on, so that no lease can come of them."""
+        ...
+
+    def hasten_intents(self, mount_uuid: str, now: datetime) -> None:
+        """Settle all intents of a mount at once, those of mints under way included: none becomes a lease any more."""
+        ...
+
+    # leases
+    def complete_intent(self, intent_id: str, lease: LeaseRecord) -> None:
+        """Store the lease and remove the intent in one transaction.
+
+        StorageError when the intent is gone or SETTLING: somebody settles it, so the key must not be handed out.
+        """
+        ...
+
+    def put_lease(self, record: LeaseRecord) -> None: ...
+    def lease(self, lease_id: str) -> LeaseRecord | None: ...
+    def update_lease(self, record: LeaseRecord, *, expected: LeaseState) -> bool:
+        """Write it if it still exists in state `expected`; False otherwise."""
+        ...
+
+    def delete_lease(self, lease_id: str) -> bool: ...
+    def reopen_intent(self, record: IntentRecord, lease_id: str = "") -> None:
+        """Undo an issue that failed on its last step: no lease, and the intent on record again."""
+        ...
+
+    def leases_with_prefix(self, prefix: str, after: str = "", limit: int = 1000) -> list[LeaseRecord]: ...
+    def lease_ids_with_prefix(self, prefix: str) -> list[str]: ...
+    def lease_names(self, prefix: str) -> list[str]:
+        """One level below `prefix` ("" or ending in "/"), sorted; what has more below it ends in "/"."""
+        ...
+
+    def leases_of_accessor(self, accessor: str) -> list[LeaseRecord]:
+        """Those of the token itself and those of the batch tokens whose parent it is."""
+        ...
+
+    def failing_leases(self, mount_uuid: str = "", limit: int = 10_000) -> list[LeaseRecord]:
+        """Those whose revocation has failed at least once, by expiry, then id."""
+        ...
+
+    def mark_revoking(self, lease_ids: Sequence[str], now: datetime, until: datetime | None = None) -> int:
+        """ACTIVE to REVOKING, due now, in one transaction: what is decided survives a crash. How many were ACTIVE.
+
+        With `until` they are claimed by the caller: nobody else takes them up before.
+        """
+        ...
+
+    def due_mounts(self, now: datetime) -> list[str]:
+        """Mounts with a lease that is due, the longest waiting first."""
+        ...
+
+    def claim_due_leases(
+        self, now: datetime, until: datetime, limit: int, mount_uuid: str = ""
+    ) -> list[LeaseRecord]:
+        """Take leases whose end or next attempt has come, of one mount or of all; they are REVOKING from then on."""
+        ...
+
+    def extend_claims(self, lease_ids: Sequence[str], until: datetime) -> None:
+        """Keep what one has claimed and still works on."""
+        ...
+
+    def hasten(self, mount_uuid: str, now: datetime, limit: int | None = None) -> int:
+        """Make failing leases that wait for a later attempt due now; how many."""
+        ...
+
+    def release_stale(self, now: datetime, latest: datetime) -> int:
+        """Make due now what waits for a moment later than `latest`, which none should; how many."""
+        ...
+
+    def next_due(self) -> datetime | None:
+        """When the next lease, intent or wrapped answer wants attention."""
+        ...
+
+    def count_leases(self, mount_uuid: str = "", role: str = "", *, failing: bool = False) -> int: ...
+
+    # wrapped answers
+    def put_wrapped(self, record: WrappedRecord) -> None: ...
+    def wrapped(self, hash_value: str) -> WrappedRecord | None:
+        """By token hash or accessor hash; read without removing."""
+        ...
+
+    def take_wrapped(self, token_hash: str) -> WrappedRecord | None:
+        """Read and remove, once."""
+        ...
+
+    def lapsed_wrapped(self, now: datetime, limit: int) -> list[WrappedRecord]:
+        """Remove and return those that ended unread; their leases become REVOKING in the same transaction."""
+        ...
+
+    def keyed_hash(self, value: str) -> str:
+        """What a secret is found by without being kept: HMAC-SHA256, hex, under a key of this store."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,34 @@
+# Audit devices of the Vault, and the request headers that they record. Requests for keys are recorded like all others,
+# with the keys hashed.
+#
+# OpenBao refuses to have audit devices made over its API: there, leave `devices` empty and declare them in the server's
+# configuration. The headers work with both.
+#
+# With `auditor`, the policy policies/auditor.hcl as well: it reads how everything is set up, and no key.
+
+resource "vault_audit" "this" {
+  for_each = var.devices
+
+  path        = each.key
+  type        = each.value.type
+  description = each.value.description
+  local       = each.value.local
+  options     = each.value.options
+}
+
+resource "vault_audit_request_header" "this" {
+  for_each = var.headers
+
+  name = each.key
+  hmac = each.value
+}
+
+resource "vault_policy" "auditor" {
+  count = var.auditor == null ? 0 : 1
+
+  name = var.auditor.policy_name
+  policy = replace(
+    replace(file("${path.module}/../../../policies/auditor.hcl"), "ai-keys", var.auditor.mount),
+    "auth/approle/", "auth/${var.auditor.approle_mount}/"
+  )
+}
