@@ -110,6 +110,15 @@ class Settings(BaseSettings):
 
     # -- leases -------------------------------------------------------------------------------------------------
     revocation_workers: int = Field(32, ge=1, le=512, description="revocations at once, for each process")
+    revocation_retry_base: Seconds = Field(
+        10.0, description="a failed revocation is tried again after base x 2^n, give or take half; Vault: 10"
+    )
+    revocation_retry_longest: Seconds = Field(
+        300.0, description="the longest such pause, give or take half; there is no last try"
+    )
+    relay_probe_interval: Seconds = Field(
+        15.0, description="while a relay does not answer, one lease is tried so often, to see when it is back"
+    )
 
     reconcile_interval: Seconds = Field(
         25.0, description="between two comparisons of our mounts with the upstream's table"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from aikeys.backoff import Backoff
 from aikeys.engine.backend import build_backend
 from aikeys.engine.entries import CONFIG, ROLES
 from aikeys.engine.services import Services
@@ -94,7 +95,7 @@ def open_sidecar(settings: Settings, *, login: Login | None = None, clock: Clock
     minter = Minter(store, clock, bounds)
     services = Services.of_store(store, minter, registry, clock, ReferenceReader(own, mounts))
     backend = build_backend(services)
-    lease_settings = LeaseSettings(workers=settings.revocation_workers)
+    lease_settings = _lease_settings(settings)
     leases = LeaseManager(store, clock, EngineCallbacks(backend), mounts.by_uuid, lease_settings)
     resolver = IntentResolver(store, clock, services.connections.driver, bounds)
     background = Background(store, leases, resolver, clock, lease_settings)
@@ -118,6 +119,16 @@ def open_sidecar(settings: Settings, *, login: Login | None = None, clock: Clock
     )
     sidecar.upkeep.task = Reconciler(sidecar).run
     return sidecar
+
+
+def _lease_settings(settings: Settings) -> LeaseSettings:
+    probe = settings.relay_probe_interval
+    return LeaseSettings(
+        workers=settings.revocation_workers,
+        backoff=Backoff(settings.revocation_retry_base, settings.revocation_retry_longest),
+        probe=probe,
+        hasten=2 * probe,
+    )
 
 
 def make_upstream(settings: Settings, clock: Clock | None = None) -> Upstream:
