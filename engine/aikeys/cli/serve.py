@@ -10,7 +10,6 @@ import typer
 
 from aikeys import __version__
 from aikeys.errors import AikeysError
-from aikeys.framework.clock import SystemClock
 from aikeys.settings import PREFIX, Settings, load_settings
 
 
@@ -52,18 +51,11 @@ def setting_lines() -> list[str]:
 
 
 def _run(settings: Settings) -> None:
-    from aikeys.sidecar.build import make_login, make_upstream, open_database
+    from aikeys.sidecar.beforehand import prepare
     from aikeys.sidecar.server import Server
 
-    # Before any fork: what is wrong with the database is said once, and a wrapped secret id is spent once.
-    open_database(settings, SystemClock()).close()
-    login = make_login(settings)
-    upstream = make_upstream(settings)
-    try:
-        login.prepare(upstream)
-    finally:
-        upstream.close()
-    Server(settings, login, ready=lambda: typer.echo(banner(settings), err=True)).run()  # type: ignore[no-untyped-call]
+    secret_id = prepare(settings)
+    Server(settings, secret_id, ready=lambda: typer.echo(banner(settings), err=True)).run()  # type: ignore[no-untyped-call]
 
 
 def banner(settings: Settings) -> str:

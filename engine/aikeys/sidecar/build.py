@@ -152,7 +152,8 @@ def make_upstream(settings: Settings, clock: Clock | None = None) -> Upstream:
     )
 
 
-def make_login(settings: Settings) -> Login:
+def make_login(settings: Settings, secret_id: SecretString | None = None) -> Login:
+    """`secret_id` is what the wrapping token held, where it has been spent already."""
     mount = settings.auth_mount or settings.auth_method
     match settings.auth_method:
         case "kubernetes":
@@ -168,6 +169,7 @@ def make_login(settings: Settings) -> Login:
                 mount=mount,
                 secret_id_file=settings.auth_secret_id_file,
                 wrapped_secret_id_file=settings.auth_wrapped_secret_id_file,
+                unwrapped=secret_id,
             )
 
 

@@ -35,7 +35,9 @@ class Login(Protocol):
     # Whether the token is of its own making, and so to be revoked at the end.
     makes_tokens: bool
 
-    def prepare(self, upstream: Upstream) -> None: ...
+    def prepare(self, upstream: Upstream) -> SecretString | None:
+        """Do what can be done only once, and give back what was got by it."""
+        ...
 
     def log_in(self, upstream: Upstream, clock: Clock) -> OwnToken: ...
 
@@ -114,16 +116,18 @@ class AppRoleLogin:
         mount: str = "approle",
         secret_id_file: Path | None = None,
         wrapped_secret_id_file: Path | None = None,
+        unwrapped: SecretString | None = None,
     ) -> None:
+        """`unwrapped` is the secret id of a wrapping token that is spent already."""
         self._role_id = role_id
         self._mount = mount.strip("/")
         self._secret_id_file = secret_id_file
         self._wrapped_file = wrapped_secret_id_file
-        self._unwrapped: SecretString | None = None
+        self._unwrapped = unwrapped
 
-    def prepare(self, upstream: Upstream) -> None:
+    def prepare(self, upstream: Upstream) -> SecretString | None:
         if self._wrapped_file is None or self._unwrapped is not None:
-            return
+            return self._unwrapped
         wrapping = SecretString(read_credential(self._wrapped_file, "the wrapped secret id"))
         what = "the look-up of the wrapped secret id"
         looked_up = _check(
@@ -144,6 +148,7 @@ class AppRoleLogin:
         if not isinstance(secret_id, str) or not secret_id:
             raise LoginRefused("the wrapped answer holds no secret_id")
         self._unwrapped = SecretString(secret_id)
+        return self._unwrapped
 
     def log_in(self, upstream: Upstream, clock: Clock) -> OwnToken:
         body = {"role_id": self._role_id.reveal()}

@@ -1,4 +1,7 @@
-"""gunicorn, set up for the sidecar: threads, one store and one background in each worker, TLS, a graceful end."""
+"""gunicorn, set up for the sidecar: threads, one store and one background in each worker, TLS, a graceful end.
+
+The process that looks after the workers imports none of the application: what it held would be in memory twice.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import ssl
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from gunicorn.app.base import BaseApplication
@@ -18,14 +21,14 @@ from gunicorn.http import errors as http_errors
 from gunicorn.http import wsgi
 from gunicorn.workers.gthread import ThreadWorker
 
+from aikeys.redaction import SecretString
 from aikeys.settings import Settings
 from aikeys.sidecar import envelope, incoming
-from aikeys.sidecar.app import create_app
-from aikeys.sidecar.build import close_sidecar, open_sidecar, start_sidecar
-from aikeys.sidecar.context import Sidecar
-from aikeys.sidecar.exchange import JSON_HEADERS
-from aikeys.sidecar.login import Login
-from aikeys.sidecar.wsgi import Front, reason
+from aikeys.sidecar.exchange import JSON_HEADERS, reason
+
+if TYPE_CHECKING:
+    from aikeys.sidecar.context import Sidecar
+    from aikeys.sidecar.wsgi import Front
 
 log = structlog.get_logger(__name__)
 
@@ -150,10 +153,16 @@ class GunicornLog(Logger):
 class Server(BaseApplication):
     """`run()` serves until SIGTERM or SIGINT, then lets running requests finish."""
 
-    def __init__(self, settings: Settings, login: Login, *, ready: Callable[[], None] = lambda: None) -> None:
-        """`login` has done what can be done only once; every worker logs in with it. `ready`: we listen."""
+    def __init__(
+        self,
+        settings: Settings,
+        secret_id: SecretString | None = None,
+        *,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`secret_id` was unwrapped already: every worker logs in with it. `ready`: we listen."""
         self._settings = settings
-        self._login = login
+        self._secret_id = secret_id
         self._ready = ready
         self._sidecar: Sidecar | None = None
         super().__init__()  # type: ignore[no-untyped-call]
@@ -170,7 +179,12 @@ class Server(BaseApplication):
 
     def load(self) -> Front:
         """In each worker, after the fork: no connection or thread is ever shared by processes."""
-        self._sidecar = open_sidecar(self._settings, login=self._login)
+        from aikeys.sidecar.app import create_app
+        from aikeys.sidecar.build import make_login, open_sidecar
+        from aikeys.sidecar.wsgi import Front
+
+        login = make_login(self._settings, self._secret_id)
+        self._sidecar = open_sidecar(self._settings, login=login)
         return Front(self._sidecar, create_app(self._sidecar))
 
     def _started(self, worker: Any) -> None:
@@ -180,11 +194,15 @@ class Server(BaseApplication):
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
         if self._sidecar is not None:
+            from aikeys.sidecar.build import start_sidecar
+
             start_sidecar(self._sidecar)
 
     def _ended(self, _arbiter: Any, _worker: Any) -> None:
         sidecar, self._sidecar = self._sidecar, None
         if sidecar is not None:
+            from aikeys.sidecar.build import close_sidecar
+
             close_sidecar(sidecar)
 
 

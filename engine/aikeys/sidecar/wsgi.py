@@ -11,7 +11,7 @@ import structlog
 from aikeys.framework.response import EngineError
 from aikeys.sidecar import envelope, incoming
 from aikeys.sidecar.canonical import read_target
-from aikeys.sidecar.exchange import Reply
+from aikeys.sidecar.exchange import Reply, reason
 from aikeys.sidecar.headers import TrustedProxies
 from aikeys.sidecar.intercepts import INTERCEPTS
 from aikeys.sidecar.passthrough import Passthrough
@@ -91,10 +91,3 @@ def send(reply: Reply, environ: dict[str, Any], start_response: StartResponse) -
         headers.append(("Content-Length", str(len(reply.body))))
     start_response(f"{reply.status} {reason(reply.status)}", headers)
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [reply.body]
-
-
-def reason(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Status"
