@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,12 +16,12 @@ from typing import Any
 import pytest
 from tests.integration.certificates import self_signed
 from tests.realparts.openbao import OpenBaoProcess
-from tests.realparts.process import clean_environment
+from tests.realparts.process import ChildProcess, clean_environment, free_port
 from tests.realparts.server import Server
 from tests.sidecar_stack import eventually, unique
 
-from aikeys.dev.provision import read_policy
 from aikeys.framework.clock import SystemClock
+from aikeys.policy.folder import shipped_policy
 from aikeys.redaction import SecretString
 from aikeys.sidecar.login import AppRoleLogin, KubernetesLogin, Login, LoginRefused, TokenFileLogin
 from aikeys.sidecar.own_identity import NotLoggedIn, OwnIdentity
@@ -46,7 +47,7 @@ def approle(server: Server, **options: Any) -> tuple[str, str]:
     if "approle/" not in server.request("GET", "sys/auth")["data"]:
         server.request("POST", "sys/auth/approle", {"type": "approle"})
     name = unique("own")
-    server.request("PUT", f"sys/policies/acl/{name}", {"policy": read_policy()})
+    server.request("PUT", f"sys/policies/acl/{name}", {"policy": shipped_policy("sidecar").text})
     server.request(
         "POST", f"auth/approle/role/{name}", {"token_policies": [name], "token_ttl": "1h", **options}
     )
@@ -114,6 +115,46 @@ def test_a_wrapped_secret_id_is_spent_once_and_kept_in_memory(
         own = works(upstream, login)
         server.request("POST", "auth/token/revoke-accessor", {"accessor": own.accessor})
         assert own.request("GET", "auth/token/lookup-self").status == 200
+
+
+def test_every_worker_logs_in_with_the_secret_id_that_was_unwrapped_once(
+    server: Server, tmp_path: Path
+) -> None:
+    """Also one that takes another's place later: the wrapping token is spent and its file gone by then."""
+    name, role_id = approle(server)
+    wrapped = file(tmp_path, wrapped_secret_id(server, f"auth/approle/role/{name}/secret-id"))
+    port = free_port()
+    sidecar = ChildProcess(
+        [sys.executable, "-m", "aikeys", "serve"],
+        folder=tmp_path,
+        name="sidecar",
+        env=clean_environment(
+            AIKEYS_LISTEN=f"127.0.0.1:{port}",
+            AIKEYS_UPSTREAM_ADDR=server.address,
+            AIKEYS_DATA_DIR=str(tmp_path / "data"),
+            AIKEYS_AUTH_ROLE_ID=role_id,
+            AIKEYS_AUTH_WRAPPED_SECRET_ID_FILE=str(wrapped),
+            AIKEYS_WORKERS="2",
+        ),
+    )
+
+    def logins(wanted: int) -> None:
+        eventually(
+            lambda: sidecar.log().count('"own_token_obtained"') == wanted,
+            seconds=30,
+            what=f"login number {wanted}",
+        )
+
+    sidecar.start(lambda: "Listener" in sidecar.log(), deadline=30)
+    try:
+        logins(2)
+        wrapped.unlink()
+        workers = Path(f"/proc/{sidecar.pid}/task/{sidecar.pid}/children")
+        os.kill(int(workers.read_text().split()[0]), signal.SIGKILL)
+        logins(3)
+        assert "own_login_failed" not in sidecar.log()
+    finally:
+        sidecar.stop()
 
 
 def test_a_wrapping_token_of_another_origin_is_refused_and_not_spent(
