@@ -61,6 +61,7 @@ def creds_path(services: Services) -> Path:
         synopsis=SYNOPSIS,
         description=DESCRIPTION,
         returns=RETURNS,
+        leased=True,
     )
 
 

@@ -34,7 +34,7 @@ class Path:
 
     `pattern` has no anchors: the whole path must match. `exists` decides create against update; a path without it is
     only ever updated. `noun` names the thing in operation ids ("ai-keys-read-role"). `returns` documents the data of
-    a read (and of a write that answers with data).
+    a read (and of a write that answers with data). `leased`: its answers may come with a lease.
     """
 
     pattern: str
@@ -45,6 +45,7 @@ class Path:
     description: str = ""
     exists: ExistenceCheck | None = None
     returns: Mapping[str, Field] = field(default_factory=dict)
+    leased: bool = False
     _compiled: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

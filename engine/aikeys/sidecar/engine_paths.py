@@ -60,10 +60,10 @@ class _Turn:
 
     @property
     def leases(self) -> bool:
-        """Whether an answer may come with a lease: a path without an existence check is one that produces."""
+        """Whether an answer may come with a lease."""
         return (
             self.path is not None
-            and self.path.exists is None
+            and self.path.leased
             and self.asked.operation in {Operation.READ, Operation.UPDATE}
             and self.asked.operation in self.path.operations
         )
