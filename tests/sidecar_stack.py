@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import TracebackType
@@ -20,7 +20,9 @@ import requests
 from tests.realparts.process import ChildProcess, clean_environment, free_port
 from tests.realparts.server import Server
 
-from aikeys.dev.provision import AppRole, Provisioner, read_policy
+from aikeys.dev.provision import MORE_POLICY, SIDECAR, SIDECAR_POLICY, Credentials, Provisioner, dev_folder
+from aikeys.policy.folder import Folder
+from aikeys.policy.parse import parse_policy
 from aikeys.relay_simulator.control import SimulatorControl
 from aikeys.relay_simulator.process import RelaySimulatorProcess
 
@@ -98,7 +100,9 @@ class SidecarStack:
         try:
             self.control = SimulatorControl(self.relay.address)
             self._http = httpx.Client(base_url=self.relay.base_url, timeout=10, trust_env=False)
-            identity = self.provisioner.sidecar_identity(self.hvac(address=self.upstream.address), _policy())
+            upstream = self.hvac(address=self.upstream.address)
+            self.provisioner.logins(upstream, _folder())
+            identity = self.provisioner.credentials(upstream, SIDECAR)
             self._secret_id_file = self.folder / "secret-id"
             self._secret_id_file.touch(mode=0o600)
             self._secret_id_file.write_text(identity.secret_id.reveal())
@@ -108,7 +112,7 @@ class SidecarStack:
             self.provisioner.engine(
                 client, relay_url=self.relay.base_url, management_key=self.relay.management_key
             )
-            self.app: AppRole = self.provisioner.app(client, "demo")
+            self.app: Credentials = self.provisioner.credentials(upstream, "demo")
         except BaseException:
             self.stop()
             raise
@@ -329,9 +333,15 @@ class SidecarStack:
         assert settled or self.key_ids() <= known, "the relay has a key more"
 
 
-def _policy() -> str:
-    """The sidecar's own policy as it is shipped, with its block about the mount repeated for the tests' other mounts."""
-    shipped = read_policy()
-    blocks = re.findall(rf'^path "[^"]*{MOUNT}[^"]*" {{.*?^}}$', shipped, re.DOTALL | re.MULTILINE)
+def _folder() -> Folder:
+    """What `aikeys dev` has, with the sidecar's block about the mount repeated for the tests' other mounts and no more."""
+    made = dev_folder()
+    shipped = made.policy(SIDECAR_POLICY)
+    assert shipped is not None
+    blocks = re.findall(rf'^path "[^"]*{MOUNT}[^"]*" {{.*?^}}$', shipped.text, re.DOTALL | re.MULTILINE)
     assert blocks, "the shipped policy has no block about the mount"
-    return "\n".join([shipped, *(block.replace(MOUNT, other) for other in MORE_MOUNTS for block in blocks)])
+    text = "\n".join(block.replace(MOUNT, other) for other in MORE_MOUNTS for block in blocks)
+    more = parse_policy(text, name=MORE_POLICY, file="more")
+    return replace(
+        made, policies=tuple(more if policy.name == MORE_POLICY else policy for policy in made.policies)
+    )

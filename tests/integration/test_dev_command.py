@@ -267,6 +267,7 @@ def everything_in(server: ServerProcess) -> dict[str, Any]:
             for name in names("sys/policies/acl")
         },
         "approles": names("auth/approle/role"),
+        "entities": names("identity/entity/id"),
         "tokens": names("auth/token/accessors"),
     }
 
@@ -278,6 +279,7 @@ def test_a_vault_of_somebody_elses_is_used_and_left_as_it_was(
     with kind(tmp_path / "theirs", root_token="their-root") as server:
         server.request("POST", "sys/auth/approle", {"type": "approle"})
         server.request("POST", "auth/approle/role/theirs", {"token_ttl": "5m"})
+        server.request("POST", "identity/entity/name/theirs", {})
         before = everything_in(server)
         check = (
             'test "$AIKEYS_UPSTREAM_ADDR" = "$THEIRS" && test "$VAULT_TOKEN" = their-root && '
@@ -298,6 +300,31 @@ def test_a_vault_of_somebody_elses_is_used_and_left_as_it_was(
         assert dev.status() == 0, dev.shown() + dev.errors()
         assert dev.shown() == "60\n"
         assert dev.errors() == ""
+        assert everything_in(server) == before
+        dev.nothing_is_left()
+
+
+def test_what_is_there_already_by_one_of_its_names_is_not_touched(started: Any, tmp_path: Path) -> None:
+    with OpenBaoProcess(tmp_path / "theirs", root_token="their-root") as server:
+        server.request("POST", "sys/auth/approle", {"type": "approle"})
+        server.request("POST", "auth/approle/role/demo", {"token_ttl": "5m"})
+        server.request("PUT", "sys/policies/acl/aikeys-dev-more", {"policy": "# theirs"})
+        before = everything_in(server)
+        dev = started("--upstream", server.address, "--once", VAULT_TOKEN="their-root")
+        assert dev.status() == 1
+        assert "policy aikeys-dev-more, approle demo" in " ".join(dev.errors().split())
+        assert "left behind" not in dev.errors()
+        assert everything_in(server) == before
+        dev.nothing_is_left()
+
+
+def test_what_fails_half_way_is_taken_out_again(started: Any, tmp_path: Path) -> None:
+    with OpenBaoProcess(tmp_path / "theirs", root_token="their-root") as server:
+        server.request("POST", "sys/mounts/ai-keys", {"type": "kv"})
+        before = everything_in(server)
+        dev = started("--upstream", server.address, "--once", VAULT_TOKEN="their-root")
+        assert dev.status() == 1
+        assert "could not mount the engine at ai-keys/" in " ".join(dev.errors().split())
         assert everything_in(server) == before
         dev.nothing_is_left()
 

@@ -9,12 +9,12 @@ import httpx
 import pytest
 from tests.sidecar_stack import MORE_MOUNTS, SidecarStack, eventually, unique
 
-from aikeys.dev.provision import SIDECAR_ROLE
+from aikeys.dev.provision import MORE_POLICY
 from aikeys.relay_simulator.control import SimulatorControl
 from aikeys.relay_simulator.process import RelaySimulatorProcess
 
 MOUNT = MORE_MOUNTS[0]
-POLICY = f"sys/policies/acl/{SIDECAR_ROLE}"
+POLICY = f"sys/policies/acl/{MORE_POLICY}"
 READ = '\npath "{path}" {{ capabilities = ["read"] }}\n'
 
 

@@ -17,12 +17,12 @@ from tests.realparts.terraform import Terraform, TerraformFailed, cli_config, fi
 from tests.realparts.vault import VaultProcess
 from tests.sidecar_stack import MOUNT, SidecarStack, eventually
 
-from aikeys.dev.provision import SIDECAR_ROLE
+from aikeys.dev.provision import MORE_POLICY
 
 SERVERS: dict[str, type[OpenBaoProcess | VaultProcess]] = {"openbao": OpenBaoProcess, "vault": VaultProcess}
 #: What the sidecar may read besides what its shipped policy says: where the examples put the management key.
 KEY_PATHS = ("secret/data/aikeys/relay", "aikeys-kv/data/aikeys/relay")
-POLICY = f"sys/policies/acl/{SIDECAR_ROLE}"
+POLICY = f"sys/policies/acl/{MORE_POLICY}"
 
 Use = Callable[..., Terraform]
 

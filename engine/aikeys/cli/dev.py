@@ -11,11 +11,13 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from aikeys.dev.banner import show_banner, show_demonstration
 from aikeys.dev.demo import demonstrate
 from aikeys.dev.processes import DevError
 from aikeys.dev.stack import MOUNT, ROLE, Stack
+from aikeys.errors import AikeysError
 from aikeys.redaction import SecretString
 
 
@@ -57,8 +59,8 @@ def dev(
             status = _inside(console, stack, command or [], once)
     except KeyboardInterrupt:
         status = 130 if command else 0
-    except DevError as error:
-        Console(stderr=True).print(f"[bold red]aikeys dev:[/bold red] {error}", highlight=False)
+    except AikeysError as error:
+        Console(stderr=True).print(f"[bold red]aikeys dev:[/bold red] {escape(str(error))}", highlight=False)
         status = 1
     for problem in stack.problems:
         Console(stderr=True).print(f"left behind at {upstream}: {problem}", markup=False)

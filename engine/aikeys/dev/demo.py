@@ -9,7 +9,7 @@ import httpx
 import hvac
 
 from aikeys.dev.processes import DevError
-from aikeys.dev.provision import AppRole
+from aikeys.dev.provision import Credentials
 
 # How long a revoked key may still be accepted before the demonstration calls it a failure, in seconds.
 REFUSAL_BOUND = 10.0
@@ -40,7 +40,7 @@ def chat(base_url: str, api_key: str) -> httpx.Response:
     )
 
 
-def demonstrate(address: str, mount: str, role: str, app: AppRole) -> Demonstration:
+def demonstrate(address: str, mount: str, role: str, app: Credentials) -> Demonstration:
     """Run it with the app's own AppRole; `DevError` when any step does not do what it should."""
     client = hvac.Client(url=address)
     client.auth.approle.login(role_id=app.role_id, secret_id=app.secret_id.reveal())
@@ -65,6 +65,7 @@ def demonstrate(address: str, mount: str, role: str, app: AppRole) -> Demonstrat
                 f"the relay still accepts the key {REFUSAL_BOUND:.0f} s after its lease was revoked"
             )
         time.sleep(0.02)
+    client.logout(revoke_token=True)
     return Demonstration(
         lease_id=secret["lease_id"],
         lease_duration=secret["lease_duration"],

@@ -1,94 +1,97 @@
 """What `aikeys dev` writes into Vault, and takes out again when the Vault is not its own.
 
-Two steps with two doors: the sidecar's identity goes straight to the upstream, before there is a sidecar;
-mount, roles, policy and AppRole go through the sidecar, as a user's would.
+Two steps with two doors: policies and AppRoles go straight to the upstream by `aikeys.provision`, before there is a
+sidecar; mount, config and roles go through the sidecar, as a user's would. What is there already is never changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import hvac
-import hvac.exceptions
 
 from aikeys.dev.processes import DevError
+from aikeys.errors import AikeysError
+from aikeys.policy.diff import Action, Change
+from aikeys.policy.folder import Folder, read_folder, shipped_policy
+from aikeys.policy.live import approle_names, asking, read_live
+from aikeys.policy.parse import parse_policy
+from aikeys.provision.apply import apply
+from aikeys.provision.plan import make_plan
 from aikeys.redaction import SecretString
 
-APPROLE = "approle"
-SIDECAR_ROLE = "aikeys-sidecar"
+SIDECAR = "aikeys-dev"
+# Its policies: the shipped one under a name that no other sidecar's has, and what development needs besides.
+SIDECAR_POLICY, MORE_POLICY = "aikeys-dev-sidecar", "aikeys-dev-more"
 # TTLs of the two roles in seconds: one to work with, one to watch a lease end.
 ROLES = {"demo": (60, 180), "short": (8, 20)}
 ALLOWED_MODELS = ["gpt-4.1", "gpt-4.1-mini", "deepseek-v3.2"]
 
-_APP_POLICY = """\
-# What one app needs: read its own key, under a lease it may end early.
-path "{mount}/creds/{role}" {{
-  capabilities = ["read", "create", "update"]
-}}
-
-path "sys/leases/revoke" {{
-  capabilities = ["update"]
-}}
-"""
-
-
-# `policies/sidecar.hcl` names one mount; in development others may be tried, by a name that begins so.
-MORE_MOUNTS = """
-path "ai-keys-*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
-}
-
-path "sys/mounts/ai-keys-*" {
-  capabilities = ["read"]
-}
-"""
+Step = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
-class AppRole:
+class Credentials:
+    """What somebody logs in with at the AppRole method."""
+
     role_id: str
     secret_id: SecretString
 
 
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn hvac's errors, and requests' below them, into one that says what was being set up."""
-    try:
-        yield
-    except (hvac.exceptions.VaultError, OSError) as error:
-        raise DevError(f"could not {what}: {error}") from error
+def dev_folder() -> Folder:
+    """The policies and AppRoles of the sidecar and the demo app: files beside this, and the sidecar's shipped policy."""
+    files = read_folder(Path(__file__).parent / "policies")
+    shipped = shipped_policy("sidecar")
+    sidecar = parse_policy(shipped.text, name=SIDECAR_POLICY, file=shipped.file)
+    return replace(files, policies=(*files.policies, sidecar))
 
 
 class Provisioner:
-    """Remembers how to undo what it did, last first."""
+    """Remembers how to undo what it did: the engine through the sidecar, the logins when that has logged out."""
 
     def __init__(self, mount: str) -> None:
         self.mount = mount
-        self._undo: list[Callable[[], object]] = []
+        self._engine: list[Step] = []
+        self._logins: list[Step] = []
 
-    def sidecar_identity(self, upstream: hvac.Client, policy: str) -> AppRole:
-        """The sidecar's own least-privilege AppRole, made with the operator's token."""
-        with explained("give the sidecar an identity of its own"):
-            if f"{APPROLE}/" not in upstream.sys.list_auth_methods()["data"]:
-                upstream.sys.enable_auth_method(APPROLE)
-                self._undo.append(lambda: upstream.sys.disable_auth_method(APPROLE))
-            return self._approle(upstream, SIDECAR_ROLE, policy, token_ttl="1h", token_max_ttl="24h")
+    def logins(self, upstream: hvac.Client, folder: Folder) -> None:
+        """Write policies and AppRoles with the operator's token. Raises `DevError` when one of these names is taken."""
+        pending = make_plan(folder, read_live(upstream, folder)).pending
+        taken = [f"{change.kind} {change.name}" for change in pending if change.action is not Action.CREATE]
+        if taken:
+            raise DevError(
+                f"this Vault has other things of these names: {', '.join(taken)}. aikeys dev changes nothing "
+                "that is there already: take them away, or use another Vault"
+            )
+        for change in pending:
+            # Before it is done: it may fail half way.
+            self._logins.append(partial(_take_out, upstream, folder, change))
+            apply(upstream, folder, [change], lambda _: None)
+
+    def credentials(self, client: hvac.Client, approle: str) -> Credentials:
+        """A new secret id of one of the AppRoles."""
+        with asking(f"make a secret id of the AppRole {approle}"):
+            methods = client.auth.approle
+            return Credentials(
+                role_id=methods.read_role_id(approle)["data"]["role_id"],
+                secret_id=SecretString(methods.generate_secret_id(approle)["data"]["secret_id"]),
+            )
 
     def engine(self, sidecar: hvac.Client, *, relay_url: str, management_key: str) -> None:
         """The mount, its relay and the demo roles."""
-        with explained(f"mount the engine at {self.mount}/"):
+        with asking(f"mount the engine at {self.mount}/"):
             sidecar.sys.enable_secrets_engine("ai-keys", path=self.mount, description="AI keys by aikeys dev")
-            self._undo.append(lambda: sidecar.sys.disable_secrets_engine(self.mount))
-        with explained(f"write {self.mount}/config"):
+            self._engine.append(partial(_unmount, sidecar, self.mount))
+        with asking(f"write {self.mount}/config"):
             sidecar.write_data(
                 f"{self.mount}/config",
                 data={"relay": "holysheep", "base_url": relay_url, "management_key": management_key},
             )
         for role, (ttl, max_ttl) in ROLES.items():
-            with explained(f"write {self.mount}/roles/{role}"):
+            with asking(f"write {self.mount}/roles/{role}"):
                 sidecar.write_data(
                     f"{self.mount}/roles/{role}",
                     data={
@@ -101,45 +104,32 @@ class Provisioner:
                     },
                 )
 
-    def app(self, sidecar: hvac.Client, role: str) -> AppRole:
-        """The AppRole an app logs in with, allowed to read one role's keys."""
-        with explained(f"make the AppRole {role}"):
-            policy = _APP_POLICY.format(mount=self.mount, role=role)
-            return self._approle(sidecar, role, policy, token_ttl="20m", token_max_ttl="1h")
+    def undo_engine(self) -> list[str]:
+        """Unmount it, which revokes its keys; what could not be done is returned as sentences."""
+        return _undo(self._engine)
 
-    def _approle(
-        self, client: hvac.Client, name: str, policy: str, *, token_ttl: str, token_max_ttl: str
-    ) -> AppRole:
-        policy_name = name if name.startswith("aikeys-") else f"aikeys-{name}"
-        client.sys.create_or_update_policy(policy_name, policy)
-        self._undo.append(lambda: client.sys.delete_policy(policy_name))
-        methods = client.auth.approle
-        methods.create_or_update_approle(
-            name, token_policies=[policy_name], token_ttl=token_ttl, token_max_ttl=token_max_ttl
-        )
-        self._undo.append(lambda: methods.delete_role(name))
-        return AppRole(
-            role_id=methods.read_role_id(name)["data"]["role_id"],
-            secret_id=SecretString(methods.generate_secret_id(name)["data"]["secret_id"]),
-        )
-
-    def undo(self) -> list[str]:
-        """Take out all that was put in; what could not be is returned as sentences."""
-        problems = []
-        while self._undo:
-            step = self._undo.pop()
-            try:
-                step()
-            except (hvac.exceptions.VaultError, OSError) as error:
-                problems.append(str(error))
-        return problems
+    def undo_logins(self) -> list[str]:
+        """Take out policies and AppRoles; what could not be done is returned as sentences."""
+        return _undo(self._logins)
 
 
-def read_policy() -> str:
-    """`policies/sidecar.hcl`: from the installed package, else from the checkout this runs in."""
-    package = Path(__file__).resolve().parents[1]
-    for place in (package / "policies", package.parents[1] / "policies"):
-        file = place / "sidecar.hcl"
-        if file.is_file():
-            return file.read_text()
-    raise DevError("policies/sidecar.hcl is missing from this installation")
+def _undo(steps: list[Step]) -> list[str]:
+    problems = []
+    while steps:
+        step = steps.pop()
+        try:
+            step()
+        except AikeysError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _unmount(sidecar: hvac.Client, mount: str) -> None:
+    with asking(f"unmount the engine at {mount}/"):
+        sidecar.sys.disable_secrets_engine(mount)
+
+
+def _take_out(upstream: hvac.Client, folder: Folder, change: Change) -> None:
+    if change.kind == "auth" and approle_names(upstream):
+        raise DevError("the AppRole method stays enabled: somebody has made AppRoles there meanwhile")
+    apply(upstream, folder, [replace(change, action=Action.DELETE)], lambda _: None)

@@ -17,7 +17,8 @@ import hvac
 
 from aikeys.dev.openbao import DevOpenBao
 from aikeys.dev.processes import Child, DevError, free_port
-from aikeys.dev.provision import MORE_MOUNTS, AppRole, Provisioner, explained, read_policy
+from aikeys.dev.provision import SIDECAR, Credentials, Provisioner, dev_folder
+from aikeys.policy.live import asking
 from aikeys.redaction import SecretString
 from aikeys.relay_simulator.process import RelaySimulatorProcess
 
@@ -43,7 +44,7 @@ class Stack:
         self._openbao: DevOpenBao | None = None
         self._relay: RelaySimulatorProcess | None = None
         self._sidecar: Child | None = None
-        self.app: AppRole | None = None
+        self.app: Credentials | None = None
 
     def __enter__(self) -> Stack:
         self._folder = Path(tempfile.mkdtemp(prefix="aikeys-dev-"))
@@ -80,18 +81,18 @@ class Stack:
         self.relay_address = self._relay.address
         self.management_key = SecretString(self._relay.management_key)
         upstream = hvac.Client(url=self.upstream_address, token=self.root_token)
-        with explained(f"use the Vault at {self.upstream_address}"):
+        with asking(f"use the Vault at {self.upstream_address}"):
             if not upstream.is_authenticated():
                 raise DevError(f"the token in VAULT_TOKEN is not valid at {self.upstream_address}")
-        identity = self.provisioner.sidecar_identity(upstream, read_policy() + MORE_MOUNTS)
-        self._start_sidecar(identity)
+        self.provisioner.logins(upstream, dev_folder())
+        self._start_sidecar(self.provisioner.credentials(upstream, SIDECAR))
         sidecar = hvac.Client(url=self.address, token=self.root_token)
         self.provisioner.engine(
             sidecar, relay_url=self._relay.base_url, management_key=self._relay.management_key
         )
-        self.app = self.provisioner.app(sidecar, ROLE)
+        self.app = self.provisioner.credentials(upstream, ROLE)
 
-    def _start_sidecar(self, identity: AppRole) -> None:
+    def _start_sidecar(self, identity: Credentials) -> None:
         secret_id_file = self._folder / "sidecar-secret-id"
         secret_id_file.touch(mode=0o600)
         secret_id_file.write_text(identity.secret_id.reveal())
@@ -160,10 +161,12 @@ class Stack:
 
     def _stop(self) -> None:
         # A Vault of somebody else's gets back what it had; our own OpenBao simply ends.
-        if self._openbao is None and self._sidecar is not None and self._sidecar.running():
-            self.problems += self.provisioner.undo()
+        if self._openbao is None:
+            self.problems += self.provisioner.undo_engine()
         if self._sidecar is not None:
             self._sidecar.stop()
+        if self._openbao is None:
+            self.problems += self.provisioner.undo_logins()
         if self._relay is not None:
             self._relay.stop()
         if self._openbao is not None:

@@ -40,6 +40,13 @@ def default_folder() -> Path:
     raise NoPoliciesError("this installation has no policies: name the files or the folder to read")
 
 
+def shipped_policy(name: str) -> Policy:
+    """The policy of that name in `default_folder()`. Raises `NoPoliciesError`."""
+    folder = default_folder()
+    (policy,) = read_files([folder / f"{name}.hcl"], folder).policies
+    return policy
+
+
 def read_folder(folder: Path) -> Folder:
     """Everything in `folder`. Raises `PolicyError` for a wrong file, `NoPoliciesError` when there is none."""
     if not folder.is_dir():

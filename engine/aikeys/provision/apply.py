@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import hvac
+import hvac.exceptions
 
 from aikeys.policy.approles import AppRole
 from aikeys.policy.diff import MANAGED, MARK, Action, Change
@@ -79,13 +80,20 @@ def _named_entity(client: hvac.Client, name: str, metadata: Mapping[str, str]) -
 
 
 def _delete(client: hvac.Client, change: Change) -> None:
+    if change.kind == "auth":
+        with asking("disable the AppRole method"):
+            client.sys.disable_auth_method(APPROLE)
+        return
     if change.kind == "policy":
         with asking(f"delete the policy {change.name}"):
             client.sys.delete_acl_policy(change.name)
         return
     accessor = approle_accessor(client)
     with asking(f"delete the AppRole {change.name}"):
-        role_id = str(client.auth.approle.read_role_id(change.name)["data"]["role_id"])
+        try:
+            role_id = str(client.auth.approle.read_role_id(change.name)["data"]["role_id"])
+        except hvac.exceptions.InvalidPath:
+            return
     entity = entity_of_alias(client, role_id, accessor) if accessor else None
     with asking(f"delete the AppRole {change.name}"):
         # The role before its entity: an entity without a role lets nobody in.

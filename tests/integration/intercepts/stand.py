@@ -22,8 +22,8 @@ from tests.realparts.server import ServerProcess
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wsgi import get_input_stream
 
-from aikeys.dev.provision import read_policy
 from aikeys.framework.request import Mount
+from aikeys.policy.folder import shipped_policy
 from aikeys.relay_simulator.process import RelaySimulatorProcess
 from aikeys.settings import load_settings
 from aikeys.sidecar.app import create_app
@@ -71,7 +71,9 @@ class Stand:
         self.relay.start()
         try:
             self.server.request(
-                "PUT", "sys/policies/acl/aikeys-sidecar", {"policy": read_policy() + OWN_MOUNTS}
+                "PUT",
+                "sys/policies/acl/aikeys-sidecar",
+                {"policy": shipped_policy("sidecar").text + OWN_MOUNTS},
             )
             own = self.server.request(
                 "POST",
