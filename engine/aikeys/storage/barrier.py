@@ -52,7 +52,8 @@ class Barrier:
         start = 1 + NONCE_BYTES
         try:
             return self._aead.decrypt(box[1:start], box[start:], _place(table, row, column))
-        except InvalidTag:
+        except (InvalidTag, ValueError):
+            # ValueError: too short to hold a nonce.
             raise StorageError(
                 f"{table}.{column} of {row} does not open: it was changed or moved in the database file; restore a backup"
             ) from None

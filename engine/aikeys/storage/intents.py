@@ -8,7 +8,8 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from aikeys.storage import schema
 from aikeys.storage.database import Part
-from aikeys.storage.interface import IntentRecord, IntentState
+from aikeys.storage.interface import IntentRecord, IntentState, IssueLimits
+from aikeys.storage.limits import admit
 from aikeys.storage.mounts import upsert
 from aikeys.storage.rows import intent_record, intent_row, to_micros
 
@@ -44,9 +45,16 @@ COMPLETE = delete(schema.intents).where(
 
 
 class Intents(Part):
-    def put_intent(self, record: IntentRecord) -> None:
+    def put_intent(self, record: IntentRecord, limits: IssueLimits | None = None) -> None:
+        """With `limits`, `LimitReached` when the role has as much as it may."""
         row = intent_row(record)
-        self._database.write(lambda connection: connection.execute(_INSERT, row) and None)
+
+        def work(connection: Connection) -> None:
+            if limits is not None:
+                admit(connection, record, limits)
+            connection.execute(_INSERT, row)
+
+        self._database.write(work)
 
     def update_intent(self, record: IntentRecord) -> None:
         """Write it if it still exists, and give up the claim."""

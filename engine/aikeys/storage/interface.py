@@ -9,16 +9,17 @@ named `sealed_*` hold AES-256-GCM boxes: no secret stands in the database in cle
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from aikeys.errors import AikeysError
 from aikeys.redaction import redactor
 
 __all__ = [
-    "EntryStore", "IntentRecord", "IntentState", "LeaseRecord", "LeaseState", "MountRecord", "Store",
-    "WrappedRecord", "replace",
+    "EndedLease", "EntryStore", "Holder", "IntentRecord", "IntentState", "IssueLimits", "LeaseRecord", "LeaseState",
+    "LimitReached", "MountRecord", "Store", "WrappedRecord", "replace",
 ]  # fmt: skip
 
 
@@ -55,7 +56,8 @@ class IntentRecord:
 
     `order` is the JSON of the `MintIntent` (no secret). `deadline` is when the last attempt is surely over.
     `key_id` is filled when the relay's answer is known but the lease could not be stored: then the key is to be
-    revoked. `looks` counts the listings that did not show it, `first_look` when the first of them was.
+    revoked. `looks` counts the listings that did not show it, `first_look` when the first of them was. `serial` is
+    given by the store that puts it on record; "" where no mint was asked for.
     """
 
     intent_id: str
@@ -72,6 +74,7 @@ class IntentRecord:
     first_look: datetime | None = None
     key_ref: dict[str, Any] | None = None
     last_error: str = ""
+    serial: str = ""
 
     @classmethod
     def of_abandoned_key(
@@ -101,6 +104,28 @@ class IntentRecord:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class IssueLimits:
+    """What a role allows: `leases` that exist at once, mints under way among them, and `issues` within any `period`
+    seconds. 0: no limit."""
+
+    leases: int = 0
+    issues: int = 0
+    period: int = 0
+
+
+class LimitReached(AikeysError):
+    """A role allows no further issue for now; nothing was changed.
+
+    `retry_after` is in seconds, None when it is not known: then too many leases exist, else too many were issued.
+    """
+
+    def __init__(self, limits: IssueLimits, retry_after: float | None = None) -> None:
+        super().__init__("the role allows no further issue for now")
+        self.limits = limits
+        self.retry_after = retry_after
+
+
 class LeaseState(enum.StrEnum):
     """ACTIVE until it ends; REVOKING from the moment its end is decided until the relay refuses the key."""
 
@@ -114,7 +139,8 @@ class LeaseRecord:
 
     `ttl` and `max_ttl` are the role's wish at issue (0 = mount's). `internal` is the secret's internal data and
     `key_ref` among it; it is stored sealed. `due_at` is when the background has something to do: the expiry
-    while ACTIVE, the next attempt while REVOKING. `effective_by` is when the relay promised to refuse the key.
+    while ACTIVE, the next attempt while REVOKING. `deleted_at` is when the relay first said that the key is deleted,
+    `effective_by` when it promised to refuse it everywhere; both None while it has not.
     """
 
     lease_id: str
@@ -140,7 +166,64 @@ class LeaseRecord:
     state: LeaseState = LeaseState.ACTIVE
     attempts: int = 0
     last_error: str = ""
+    deleted_at: datetime | None = None
     effective_by: datetime | None = None
+    login_path: str = ""
+    login_role: str = ""
+    key_hash: str = ""
+    prefix_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedLease:
+    """What is remembered of a lease when it is gone, so that a key that turns up later can be told from a stranger's.
+
+    `cause` says who ended it ("expiry", "revoke", ...). `forced`: without the relay's word, so that the key may have
+    lived until `key_ends`. `lag` is how many seconds after its deletion the key was seen refused, None when nobody
+    looked; `effective_by` is when the relay promised to refuse it everywhere. `key_ref` is its `KeyRef`.
+    """
+
+    lease_id: str
+    mount_uuid: str
+    key_hash: str
+    prefix_hash: str
+    ended_at: datetime
+    role: str
+    issue_time: datetime
+    expire_time: datetime
+    token_accessor: str
+    entity_id: str
+    login_path: str
+    login_role: str
+    key_ref: dict[str, Any]
+    cause: str
+    forced: bool = False
+    key_ends: datetime | None = None
+    lag: float | None = None
+    effective_by: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose leases are meant; what is "" is not looked at, and something has to be looked at.
+
+    `token_accessor` includes the batch tokens whose parent that token is. `login_role` goes with `auth_mount`, the
+    auth method's path without "auth/" and without slashes at its ends.
+    """
+
+    role: str = ""
+    entity_id: str = ""
+    token_accessor: str = ""
+    login_role: str = ""
+    auth_mount: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKeys:
+    """The names of keys that a lease has, and of those that an open intent has."""
+
+    leased: frozenset[str]
+    open: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +271,11 @@ class Store(Protocol):
     def entries(self, mount_uuid: str) -> EntryStore: ...
 
     # intents
-    def put_intent(self, record: IntentRecord) -> None: ...
+    def put_intent(self, record: IntentRecord, limits: IssueLimits | None = None) -> None:
+        """With `limits`, `LimitReached` when the role has as much as it may: looked at and stored in one transaction,
+        so that requests at once cannot pass a limit together, in however many processes."""
+        ...
+
     def update_intent(self, record: IntentRecord) -> None: ...
     def delete_intent(self, intent_id: str) -> None: ...
     def intents(self, mount_uuid: str = "") -> list[IntentRecord]: ...
@@ -214,7 +301,10 @@ class Store(Protocol):
         """Write it if it still exists in state `expected`; False otherwise."""
         ...
 
-    def delete_lease(self, lease_id: str) -> bool: ...
+    def delete_lease(self, lease_id: str, ended: EndedLease | None = None) -> bool:
+        """Remove it and remember `ended` in one transaction; False when it was gone, and then nothing is remembered."""
+        ...
+
     def reopen_intent(self, record: IntentRecord, lease_id: str = "") -> None:
         """Undo an issue that failed on its last step: no lease, and the intent on record again."""
         ...
@@ -227,6 +317,27 @@ class Store(Protocol):
 
     def leases_of_accessor(self, accessor: str) -> list[LeaseRecord]:
         """Those of the token itself and those of the batch tokens whose parent it is."""
+        ...
+
+    def leases_of_key(self, mount_uuid: str, key_hash: str = "", prefix_hash: str = "") -> list[LeaseRecord]:
+        """Those whose key has this hash, or begins with what has that one; by issue."""
+        ...
+
+    def ended_of_key(self, mount_uuid: str, key_hash: str = "", prefix_hash: str = "") -> list[EndedLease]:
+        """The same of leases that have ended and are still remembered; by end."""
+        ...
+
+    def lease_ids_of(self, mount_uuid: str, holder: Holder) -> list[str]:
+        """Those of one holder, sorted."""
+        ...
+
+    def remembered_since(self, mount_uuid: str) -> datetime | None:
+        """The end of the longest remembered lease of a mount."""
+        ...
+
+    def forget(self, ended_before: datetime, most: int, issued_before: datetime) -> int:
+        """Let go of some ended leases, those that ended before a moment and all but the `most` latest, and of issues
+        that no limit looks at any more. How many: call it again until there are none."""
         ...
 
     def failing_leases(self, mount_uuid: str = "", limit: int = 10_000) -> list[LeaseRecord]:
@@ -267,6 +378,35 @@ class Store(Protocol):
         ...
 
     def count_leases(self, mount_uuid: str = "", role: str = "", *, failing: bool = False) -> int: ...
+
+    # keys, as they are known to this store
+    def known_keys(self, mount_uuid: str) -> KnownKeys:
+        """The names of a mount's keys that a lease or an open intent has, all of one moment."""
+        ...
+
+    def serials(self) -> dict[str, int]:
+        """Of every series the last number given."""
+        ...
+
+    def gave(self, serial: str) -> bool:
+        """Whether this very process gave the serial, on the database as it is now."""
+        ...
+
+    def adopt_serials(self, given: Mapping[str, int]) -> None:
+        """Take these for serials of this store's own: all up to each number."""
+        ...
+
+    # work that one of all processes does
+    def claim_chore(self, name: str, now: datetime, until: datetime, first: datetime) -> bool:
+        """Whether the caller is to do it: it is due, and nobody else gets it before `until`.
+
+        One that was never heard of is due at `first`.
+        """
+        ...
+
+    def put_off_chore(self, name: str, due_at: datetime) -> None:
+        """It is done; the next time is `due_at`."""
+        ...
 
     # wrapped answers
     def put_wrapped(self, record: WrappedRecord) -> None: ...

@@ -27,8 +27,8 @@ from aikeys.errors import StorageError
 from aikeys.storage import schema
 from aikeys.storage.database import Part, range_end
 from aikeys.storage.intents import COMPLETE
-from aikeys.storage.interface import LeaseRecord, LeaseState
-from aikeys.storage.rows import from_micros, lease_record, lease_row, to_micros
+from aikeys.storage.interface import EndedLease, LeaseRecord, LeaseState
+from aikeys.storage.rows import ended_row, from_micros, lease_record, lease_row, to_micros
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +43,7 @@ _UPDATE = update(schema.leases).where(
     _lease.lease_id == bindparam("b_lease"), _lease.state == bindparam("b_state")
 )
 _DELETE = delete(schema.leases).where(_lease.lease_id == bindparam("b_lease"))
+_REMEMBER = insert(schema.ended_leases)
 _BELOW = (_lease.lease_id > bindparam("b_after"), _lease.lease_id < bindparam("b_end"))
 _PAGE = select(schema.leases).where(*_BELOW).order_by(_lease.lease_id).limit(bindparam("b_limit"))
 _ID_PAGE = select(_lease.lease_id).where(*_BELOW).order_by(_lease.lease_id).limit(bindparam("b_limit"))
@@ -122,10 +123,17 @@ class Leases(Part):
         row["b_state"] = expected.value
         return self._database.write(lambda connection: connection.execute(_UPDATE, row).rowcount == 1)
 
-    def delete_lease(self, lease_id: str) -> bool:
-        return self._database.write(
-            lambda connection: connection.execute(_DELETE, {"b_lease": lease_id}).rowcount == 1
-        )
+    def delete_lease(self, lease_id: str, ended: EndedLease | None = None) -> bool:
+        """Remove it and remember `ended` in one transaction; False when it was gone, and then nothing is remembered."""
+        row = None if ended is None or not ended.key_hash else ended_row(ended, self._barrier)
+
+        def work(connection: Connection) -> bool:
+            gone: bool = connection.execute(_DELETE, {"b_lease": lease_id}).rowcount == 1
+            if gone and row is not None:
+                connection.execute(_REMEMBER, row)
+            return gone
+
+        return self._database.write(work)
 
     # searches
 

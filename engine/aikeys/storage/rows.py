@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from aikeys.storage.barrier import Barrier
 from aikeys.storage.interface import (
+    EndedLease,
     IntentRecord,
     IntentState,
     LeaseRecord,
@@ -92,6 +93,7 @@ def intent_row(record: IntentRecord) -> dict[str, Any]:
         "first_look": _to_micros_or_none(record.first_look),
         "key_ref": None if record.key_ref is None else _compact(record.key_ref),
         "last_error": record.last_error,
+        "serial": record.serial,
     }
 
 
@@ -111,6 +113,7 @@ def intent_record(row: Row[Any]) -> IntentRecord:
         first_look=_from_micros_or_none(row.first_look),
         key_ref=None if row.key_ref is None else json.loads(row.key_ref),
         last_error=row.last_error,
+        serial=row.serial,
     )
 
 
@@ -122,6 +125,7 @@ def lease_row(record: LeaseRecord, barrier: Barrier) -> dict[str, Any]:
         "path": record.path,
         "secret_type": record.secret_type,
         "sealed_internal": barrier.seal_json(record.internal, "leases", record.lease_id, "internal"),
+        "key_name": str(record.internal.get("ref", {}).get("name", "")),
         "role": record.role,
         "issue_time": to_micros(record.issue_time),
         "expire_time": to_micros(record.expire_time),
@@ -142,7 +146,12 @@ def lease_row(record: LeaseRecord, barrier: Barrier) -> dict[str, Any]:
         "claimed": False,
         "attempts": record.attempts,
         "last_error": record.last_error,
+        "deleted_at": _to_micros_or_none(record.deleted_at),
         "effective_by": _to_micros_or_none(record.effective_by),
+        "login_path": record.login_path,
+        "login_role": record.login_role,
+        "key_hash": record.key_hash,
+        "prefix_hash": record.prefix_hash,
     }
 
 
@@ -171,7 +180,54 @@ def lease_record(row: Row[Any], barrier: Barrier) -> LeaseRecord:
         state=LeaseState(row.state),
         attempts=row.attempts,
         last_error=row.last_error,
+        deleted_at=_from_micros_or_none(row.deleted_at),
         effective_by=_from_micros_or_none(row.effective_by),
+        login_path=row.login_path,
+        login_role=row.login_role,
+        key_hash=row.key_hash,
+        prefix_hash=row.prefix_hash,
+    )
+
+
+def ended_row(record: EndedLease, barrier: Barrier) -> dict[str, Any]:
+    details = {
+        "lease_id": record.lease_id,
+        "role": record.role,
+        "issue_time": to_micros(record.issue_time),
+        "expire_time": to_micros(record.expire_time),
+        "token_accessor": record.token_accessor,
+        "entity_id": record.entity_id,
+        "login_path": record.login_path,
+        "login_role": record.login_role,
+        "key_ref": record.key_ref,
+        "cause": record.cause,
+        "forced": record.forced,
+        "key_ends": _to_micros_or_none(record.key_ends),
+        "lag": record.lag,
+        "effective_by": _to_micros_or_none(record.effective_by),
+    }
+    return {
+        "mount_uuid": record.mount_uuid,
+        "key_hash": record.key_hash,
+        "prefix_hash": record.prefix_hash,
+        "ended_at": to_micros(record.ended_at),
+        "sealed_details": barrier.seal_json(details, "ended_leases", record.key_hash, "details"),
+    }
+
+
+def ended_lease(row: Row[Any], barrier: Barrier) -> EndedLease:
+    details = barrier.open_json(row.sealed_details, "ended_leases", row.key_hash, "details")
+    moments = {name: details.pop(name) for name in ("issue_time", "expire_time", "key_ends", "effective_by")}
+    return EndedLease(
+        mount_uuid=row.mount_uuid,
+        key_hash=row.key_hash,
+        prefix_hash=row.prefix_hash,
+        ended_at=from_micros(row.ended_at),
+        issue_time=from_micros(moments["issue_time"]),
+        expire_time=from_micros(moments["expire_time"]),
+        key_ends=_from_micros_or_none(moments["key_ends"]),
+        effective_by=_from_micros_or_none(moments["effective_by"]),
+        **details,
     )
 
 

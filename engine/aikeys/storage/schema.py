@@ -36,6 +36,9 @@ metadata = MetaData()
 # Lease ids are searched by prefix, as ranges: the order must be that of the bytes.
 _Ordered = Text(collation="BINARY").with_variant(Text(collation="C"), "postgresql")
 
+# SQLite counts by itself only in a column of this very type.
+_Number = BigInteger().with_variant(Integer(), "sqlite")
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, nullable=False))
 
 # One row. Rises with every change to mounts and entries, so that caches know when to look again.
@@ -93,7 +96,24 @@ intents = Table(
     Column("first_look", BigInteger),
     Column("key_ref", Text),
     Column("last_error", Text, nullable=False),
+    Column("serial", Text, nullable=False),
     Index("intents_due", "due_at"),
+)
+
+# Which serials were given to mint intents: of each series the last number.
+serials = Table(
+    "serials",
+    metadata,
+    Column("series", Text, primary_key=True),
+    Column("given", BigInteger, nullable=False),
+)
+
+# Work that one of all processes does from time to time, and when it is due.
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("due_at", BigInteger, nullable=False),
 )
 
 leases = Table(
@@ -104,6 +124,8 @@ leases = Table(
     Column("path", Text, nullable=False),
     Column("secret_type", Text, nullable=False),
     Column("sealed_internal", LargeBinary, nullable=False),
+    # In clear, so that a row that cannot be opened does not make a stranger of its key.
+    Column("key_name", Text, nullable=False),
     Column("role", Text, nullable=False),
     Column("issue_time", BigInteger, nullable=False),
     Column("expire_time", BigInteger, nullable=False),
@@ -118,11 +140,17 @@ leases = Table(
     Column("token_expire_time", BigInteger),
     Column("parent_accessor", Text, nullable=False),
     Column("entity_id", Text, nullable=False),
+    Column("login_path", Text, nullable=False),
+    Column("login_role", Text, nullable=False),
+    # By these a key that turns up somewhere is found. Without an index: the question is rare, a lease is not.
+    Column("key_hash", Text, nullable=False),
+    Column("prefix_hash", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("due_at", BigInteger, nullable=False),
     Column("claimed", Boolean, nullable=False, server_default=false()),
     Column("attempts", Integer, nullable=False),
     Column("last_error", Text, nullable=False),
+    Column("deleted_at", BigInteger),
     Column("effective_by", BigInteger),
     Index("leases_due", "mount_uuid", "due_at"),
     Index("leases_role", "mount_uuid", "role"),
@@ -145,6 +173,30 @@ Index(
     leases.c.mount_uuid,
     sqlite_where=leases.c.attempts > 0,
     postgresql_where=leases.c.attempts > 0,
+)
+
+# What is remembered of a lease after its end. Rows are only appended, and taken away at the other end.
+ended_leases = Table(
+    "ended_leases",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("mount_uuid", ForeignKey("mounts.uuid", ondelete="CASCADE"), nullable=False),
+    Column("key_hash", Text, nullable=False),
+    Column("prefix_hash", Text, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("sealed_details", LargeBinary, nullable=False),
+    Index("ended_leases_at", "ended_at"),
+)
+
+# The latest issues of roles whose rate is limited, as many of each as its limit.
+issues = Table(
+    "issues",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("mount_uuid", ForeignKey("mounts.uuid", ondelete="CASCADE"), nullable=False),
+    Column("role", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("issues_role", "mount_uuid", "role", "at"),
 )
 
 wrapped = Table(

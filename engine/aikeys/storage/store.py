@@ -16,11 +16,12 @@ from aikeys.storage.intents import Intents
 from aikeys.storage.leases import Leases
 from aikeys.storage.mounts import Mounts
 from aikeys.storage.rows import to_micros
+from aikeys.storage.search import Search
 from aikeys.storage.sqlite import SqliteDatabase
 from aikeys.storage.wrapped import Wrapped
 
 
-class SqlStore(Mounts, Intents, Leases, Wrapped):
+class SqlStore(Mounts, Intents, Leases, Search, Wrapped):
     """The `Store` of `aikeys.storage.interface` on a SQL database."""
 
     def keyed_hash(self, value: str) -> str:

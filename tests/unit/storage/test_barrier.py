@@ -48,6 +48,9 @@ def test_a_changed_box_or_another_key_version_does_not_open() -> None:
     box = barrier.seal(b"plain", "leases", "row", "internal")
     with pytest.raises(StorageError, match="does not open"):
         barrier.open(box[:-1] + bytes([box[-1] ^ 1]), "leases", "row", "internal")
+    for short in (box[:1], box[:8], box[:20]):
+        with pytest.raises(StorageError, match="does not open"):
+            barrier.open(short, "leases", "row", "internal")
     with pytest.raises(StorageError, match="unknown version"):
         Barrier(b"k" * 32, version=2).open(box, "leases", "row", "internal")
     with pytest.raises(StorageError):
