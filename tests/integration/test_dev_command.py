@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hvac
 import pytest
 from tests.realparts.openbao import OpenBaoProcess
 from tests.realparts.process import clean_environment
 from tests.realparts.server import ServerProcess
 from tests.realparts.vault import VaultProcess
 from tests.sidecar_stack import eventually
+
+from aikeys.dev.provision import Provisioner, dev_folder
 
 MARK = "DEV_TEST_MARK"
 DONE_SECONDS = 90
@@ -327,6 +330,19 @@ def test_what_fails_half_way_is_taken_out_again(started: Any, tmp_path: Path) ->
         assert "could not mount the engine at ai-keys/" in " ".join(dev.errors().split())
         assert everything_in(server) == before
         dev.nothing_is_left()
+
+
+def test_the_approle_method_stays_where_others_have_come_to_use_it(tmp_path: Path) -> None:
+    with OpenBaoProcess(tmp_path / "theirs", root_token="their-root") as server:
+        client = hvac.Client(url=server.address, token=server.root_token)
+        provisioner = Provisioner("ai-keys")
+        provisioner.logins(client, dev_folder())
+        server.request("POST", "auth/approle/role/theirs", {"token_ttl": "5m"})
+        (problem,) = provisioner.undo_logins()
+        client.adapter.close()
+        assert "the AppRole method stays enabled" in problem
+        left = everything_in(server)
+        assert (left["approles"], left["entities"]) == (["theirs"], [])
 
 
 def test_without_a_token_or_a_vault_it_says_what_is_missing(started: Any) -> None:
