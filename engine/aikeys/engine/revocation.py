@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from aikeys.engine.connections import Connection
 from aikeys.engine.lease_data import LeaseData
@@ -16,6 +18,7 @@ from aikeys.engine.relay_errors import engine_error
 from aikeys.engine.services import Services
 from aikeys.framework.request import Request
 from aikeys.framework.response import EngineError, InvalidRequest, Response
+from aikeys.leases.lease import StillAccepted
 from aikeys.redaction import SecretString
 from aikeys.relays.interface import DriverError, KeyRef, Kind, Probe
 
@@ -25,16 +28,19 @@ PROBING_SECONDS = 2.0
 BOUND_SLACK = 1.0
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
+# Behind one address may stand several nodes, of which some know of the deletion before others: so many refusals in a
+# row are wanted, each over a connection of its own (`Driver.probe`).
+REFUSALS = 3
 # Keys whose refusal is awaited, remembered so that the bound counts from their first deletion.
 REMEMBERED_DELETIONS = 10_000
 
 
-class StillAccepted(EngineError):
-    """The relay deleted the key, and still accepts it: try again after `retry_in` seconds."""
+@dataclass(frozen=True, slots=True)
+class _Deletion:
+    """When the relay first said that the key is deleted: by the wall clock, and (seconds) by the monotonic one."""
 
-    def __init__(self, message: str, retry_in: float) -> None:
-        super().__init__(message)
-        self.retry_in = retry_in
+    at: datetime
+    monotonic: float
 
 
 class Revocation:
@@ -43,7 +49,7 @@ class Revocation:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._lock = threading.Lock()
-        self._deleted_at: OrderedDict[str, float] = OrderedDict()
+        self._deletions: OrderedDict[str, _Deletion] = OrderedDict()
 
     def revoke(self, request: Request) -> Response:
         """Data: `effective_within`, seconds from now after which the relay refuses the key everywhere at the latest,
@@ -56,7 +62,14 @@ class Revocation:
         lease = LeaseData.from_json(request.secret.internal_data)
         connection = self._connection(request)
         effective_within = self._delete(connection, lease.ref, request)
-        lag = self._await_refusal(connection, lease, effective_within, request) if lease.verify else None
+        lag = None
+        if lease.verify:
+            deletion = self._first_deletion(lease.ref, request.secret.deleted_at)
+            lag = self._await_refusal(connection, lease, deletion, effective_within, request)
+            self._forget(lease.ref)
+            # The relay's promise counts from the first deletion, however often that was repeated.
+            since = self._services.clock.monotonic() - deletion.monotonic
+            effective_within = max(0.0, effective_within - since)
         return Response(data={"effective_within": effective_within, "lag": lag})
 
     def _connection(self, request: Request) -> Connection:
@@ -93,43 +106,66 @@ class Revocation:
         return connection.driver.capabilities().revocation_lag
 
     def _await_refusal(
-        self, connection: Connection, lease: LeaseData, effective_within: float, request: Request
+        self,
+        connection: Connection,
+        lease: LeaseData,
+        deletion: _Deletion,
+        effective_within: float,
+        request: Request,
     ) -> float | None:
+        """The lag; None when nobody could be asked until the relay's bound was over."""
         clock = self._services.clock
         key = SecretString(lease.probe_key)
-        deleted_at = self._first_deletion(lease.ref)
-        bound = deleted_at + effective_within + BOUND_SLACK
+        bound = deletion.monotonic + effective_within + BOUND_SLACK
         give_up = clock.monotonic() + min(PROBING_SECONDS, request.deadline.remaining())
         pause = FIRST_PAUSE
+        refused_at: list[float] = []
         while True:
             seen = connection.driver.probe(key, request.deadline.at_most(PROBING_SECONDS))
             now = clock.monotonic()
             if seen is Probe.REJECTED:
-                self._forget(lease.ref)
-                return max(0.0, now - deleted_at)
+                refused_at.append(now)
+                if len(refused_at) == REFUSALS:
+                    return max(0.0, refused_at[0] - deletion.monotonic)
+                if now < give_up:
+                    continue
+                break
+            refused_at.clear()
             if seen is Probe.UNKNOWN and now >= bound:
-                # Nobody can be asked, and the time in which the relay promised to refuse it is over.
-                self._forget(lease.ref)
                 return None
             if now + pause >= give_up:
                 break
             self._services.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-        retry_in = max(LONGEST_PAUSE, bound - clock.monotonic())
-        said = "is still accepted" if seen is Probe.ACCEPTED else "could not be tried"
-        raise StillAccepted(f"key {lease.ref.key_id} was deleted at the relay but {said}", retry_in)
+        said = {
+            Probe.ACCEPTED: "is still accepted",
+            Probe.REJECTED: "was not refused often enough to be sure",
+            Probe.UNKNOWN: "could not be tried",
+        }[seen]
+        left = bound - clock.monotonic()
+        raise StillAccepted(
+            f"key {lease.ref.key_id} was deleted at the relay but {said}",
+            max(LONGEST_PAUSE, left) if left > 0 else None,
+            deleted_at=deletion.at,
+            effective_by=deletion.at + timedelta(seconds=effective_within),
+        )
 
-    def _first_deletion(self, ref: KeyRef) -> float:
-        """When this process first saw the key deleted (monotonic): the bound and the lag count from there."""
+    def _first_deletion(self, ref: KeyRef, recorded: datetime | None) -> _Deletion:
+        """The bound and the lag count from there. `recorded` is what an attempt before a restart put on record."""
+        clock = self._services.clock
+        now = clock.now()
+        since = max(0.0, (now - recorded).total_seconds()) if recorded is not None else 0.0
         with self._lock:
-            at = self._deleted_at.setdefault(_identity(ref), self._services.clock.monotonic())
-            while len(self._deleted_at) > REMEMBERED_DELETIONS:
-                self._deleted_at.popitem(last=False)
-            return at
+            deletion = self._deletions.setdefault(
+                _identity(ref), _Deletion(recorded or now, clock.monotonic() - since)
+            )
+            while len(self._deletions) > REMEMBERED_DELETIONS:
+                self._deletions.popitem(last=False)
+            return deletion
 
     def _forget(self, ref: KeyRef) -> None:
         with self._lock:
-            self._deleted_at.pop(_identity(ref), None)
+            self._deletions.pop(_identity(ref), None)
 
 
 def _identity(ref: KeyRef) -> str:

@@ -15,7 +15,8 @@ class Secret:
 
     `ttl` and `max_ttl` are whole seconds as the role wants them, 0 meaning "the mount decides"; the door
     computes the effective ones. `internal_data` is what renew and revoke need, never the plaintext key; it is
-    JSON and stored encrypted. `intent_id` names the mint intent that storing the lease completes.
+    JSON and stored encrypted. `intent_id` names the mint intent that storing the lease completes. `deleted_at` is
+    set for a revocation when an earlier attempt made the relay delete the key.
     """
 
     type: str
@@ -28,6 +29,7 @@ class Secret:
     lease_id: str = ""
     increment: int = 0
     issue_time: datetime | None = None
+    deleted_at: datetime | None = None
 
 
 @dataclass(slots=True)

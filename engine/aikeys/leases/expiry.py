@@ -20,6 +20,7 @@ from aikeys.errors import AikeysError, StorageError
 from aikeys.framework.clock import Clock
 from aikeys.framework.response import EngineError, RelayRateLimited, Unavailable
 from aikeys.leases.gate import Gate
+from aikeys.leases.lease import StillAccepted
 from aikeys.leases.manager import LeaseManager
 from aikeys.leases.pool import RevocationPool
 from aikeys.leases.settings import LeaseSettings
@@ -209,8 +210,8 @@ class Background:
                     time.monotonic(), error.retry_after or _UNSAID_RETRY_AFTER
                 )
         except EngineError as error:
-            # A deleted key that is still accepted for a while says nothing against the relay.
-            if getattr(error, "retry_in", None) is None:
+            # A deleted key that is still accepted says nothing against the relay.
+            if not isinstance(error, StillAccepted):
                 with self._gates_lock:
                     self._gate(mount_uuid).failed(time.monotonic(), away=isinstance(error, Unavailable))
         except StorageError as error:

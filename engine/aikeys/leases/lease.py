@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import string
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from aikeys.framework.request import Caller, Mount
-from aikeys.framework.response import InvalidRequest, Secret
+from aikeys.framework.response import EngineError, InvalidRequest, Secret
 from aikeys.leases.arithmetic import TTLResult, remaining_ttl
 from aikeys.redaction import redactor
 from aikeys.storage.interface import LeaseRecord, LeaseState
@@ -44,6 +44,31 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoked:
+    """What the relay told of the revocations that a client waited for.
+
+    `effective_by` is the latest moment at which it refuses one of the keys on every node, None when it was not asked.
+    `lag` is the longest time in seconds from a deletion to the refusal that was seen, None when nobody looked.
+    """
+
+    effective_by: datetime | None = None
+    lag: float | None = None
+
+    @classmethod
+    def of(cls, report: dict[str, Any], now: datetime) -> Revoked:
+        """From what `LeaseCallbacks.revoke` has just answered."""
+        within = report.get("effective_within")
+        return cls(None if within is None else now + timedelta(seconds=within), report.get("lag"))
+
+    def and_(self, other: Revoked) -> Revoked:
+        """Of both."""
+        return Revoked(
+            max(filter(None, (self.effective_by, other.effective_by)), default=None),
+            max((lag for lag in (self.lag, other.lag) if lag is not None), default=None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseView:
     """What `sys/leases/lookup` tells. `ttl` is negative once the lease should have ended.
 
@@ -68,6 +93,22 @@ class LeaseView:
     entity_id: str
 
 
+class StillAccepted(EngineError):
+    """The relay deleted the key at `deleted_at`, and it was accepted after that or could not be tried.
+
+    Every node should refuse it by `effective_by`. `retry_in` is in seconds; None when that time is over already: then
+    it is a failure like any other, which waits longer each time.
+    """
+
+    def __init__(
+        self, message: str, retry_in: float | None, *, deleted_at: datetime, effective_by: datetime
+    ) -> None:
+        super().__init__(message)
+        self.retry_in = retry_in
+        self.deleted_at = deleted_at
+        self.effective_by = effective_by
+
+
 class LeaseCallbacks(Protocol):
     """The engine's side of a lease. Both raise `EngineError` when it could not be done."""
 
@@ -76,7 +117,10 @@ class LeaseCallbacks(Protocol):
         ...
 
     def revoke(self, secret: Secret, mount: Mount) -> dict[str, Any]:
-        """The relay refuses the key, or will within `effective_within` seconds."""
+        """The relay refuses the key, or will within `effective_within` seconds of now. `lag` as in `Revoked`.
+
+        Raises `StillAccepted` when the relay deleted the key and that is not all that was asked for.
+        """
         ...
 
 
@@ -131,6 +175,7 @@ def secret_of(lease: LeaseRecord, increment: int = 0) -> Secret:
         lease_id=lease.lease_id,
         increment=increment,
         issue_time=lease.issue_time,
+        deleted_at=lease.deleted_at,
     )
 
 

@@ -28,6 +28,7 @@ from aikeys.leases.lease import (
     LeaseView,
     Registered,
     Renewed,
+    Revoked,
     batch_end,
     check_renewable,
     new_lease,
@@ -211,21 +212,22 @@ class LeaseManager:
 
     # revoke
 
-    def revoke(self, lease_id: str, *, sync: bool = True) -> None:
+    def revoke(self, lease_id: str, *, sync: bool = True) -> Revoked:
         """End one lease. Unknown is fine. With `sync` InvalidRequest when the relay did not; it is retried."""
         lease = self._read(lease_id)
         if lease is None:
-            return
+            return Revoked()
         self._mark([lease_id], claim=sync)
         if not sync:
             self.wake()
-            return
+            return Revoked()
         try:
-            self.revocation.attempt(_revoking(lease, self._clock.now()), "revoke")
+            report = self.revocation.attempt(_revoking(lease, self._clock.now()), "revoke")
         except AikeysError as error:
             raise revocation_failed(as_engine_error(error).message) from error
+        return Revoked.of(report, self._clock.now())
 
-    def revoke_prefix(self, prefix: str, *, sync: bool = True, deadline: Deadline | None = None) -> None:
+    def revoke_prefix(self, prefix: str, *, sync: bool = True, deadline: Deadline | None = None) -> Revoked:
         """End all leases below `prefix`, or the one of that id (Vault: revokePrefixCommon).
 
         All are REVOKING before the first is tried. With `sync` InvalidRequest names the first that failed; that one
@@ -233,15 +235,15 @@ class LeaseManager:
         """
         ids, single = self._ids(prefix)
         if not ids:
-            return
+            return Revoked()
         self._mark(ids, claim=False)
         if not sync:
             self.wake()
-            return
+            return Revoked()
         end = (deadline or Deadline.default()).at_most(self.settings.prefix_wait)
-        failed = self._revoke_in_order(ids, end)
+        told, failed = self._revoke_in_order(ids, end)
         if failed is None:
-            return
+            return told
         self.wake()
         index, reason = failed
         counted = "" if single else f" ({index + 1} / {len(ids)})"
@@ -306,31 +308,31 @@ class LeaseManager:
         self._stored(lambda: self._store.mark_revoking(ids, now, until))
         reach("revoke.marked")
 
-    def _revoke_in_order(self, ids: Sequence[str], end: Deadline) -> tuple[int, str] | None:
-        """Revoke a handful at a time; the first that failed and why, None when all went."""
-        size = self.settings.workers
+    def _revoke_in_order(self, ids: Sequence[str], end: Deadline) -> tuple[Revoked, tuple[int, str] | None]:
+        """Revoke a handful at a time; with the first that failed and why, None when all went."""
+        size, told = self.settings.workers, Revoked()
         for start in range(0, len(ids), size):
             if end.passed:
-                return (
-                    start,
-                    f"not within {self.settings.prefix_wait:.0f} s; revocation goes on in the background",
-                )
+                reason = f"not within {self.settings.prefix_wait:.0f} s; revocation goes on in the background"
+                return told, (start, reason)
             some = ids[start : start + size]
             self._mark(some, claim=True)
-            reasons = self._each(some, self._revoke_one)
-            for index, reason in enumerate(reasons):
-                if reason is not None:
-                    return start + index, reason
-        return None
+            for index, outcome in enumerate(self._each(some, self._revoke_one)):
+                if isinstance(outcome, str):
+                    return told, (start + index, outcome)
+                told = told.and_(outcome)
+        return told, None
 
-    def _revoke_one(self, lease_id: str) -> str | None:
+    def _revoke_one(self, lease_id: str) -> Revoked | str:
+        """What the relay told, or why it failed."""
         try:
             lease = self._store.lease(lease_id)
-            if lease is not None:
-                self.revocation.attempt(_revoking(lease, self._clock.now()), "revoke-prefix")
+            if lease is None:
+                return Revoked()
+            report = self.revocation.attempt(_revoking(lease, self._clock.now()), "revoke-prefix")
         except AikeysError as error:
             return revocation_failed(as_engine_error(error).message).message
-        return None
+        return Revoked.of(report, self._clock.now())
 
     def _each(self, ids: Sequence[str], do: Callable[[str], T]) -> Sequence[T]:
         """`do` for each, several at once, results in order."""

@@ -18,7 +18,7 @@ from aikeys.errors import AikeysError, StorageError
 from aikeys.framework.clock import Clock
 from aikeys.framework.request import Mount
 from aikeys.framework.response import EngineError, RelayRateLimited
-from aikeys.leases.lease import ERROR_LENGTH, LeaseCallbacks, LeaseObserver, secret_of
+from aikeys.leases.lease import ERROR_LENGTH, LeaseCallbacks, LeaseObserver, StillAccepted, secret_of
 from aikeys.leases.settings import LeaseSettings
 from aikeys.redaction import redactor
 from aikeys.storage.failpoints import reach
@@ -98,12 +98,14 @@ class Revocation:
         if isinstance(error, RelayRateLimited):
             # The relay's load, not this lease's trouble: it keeps its place.
             wait = (error.retry_after or self._settings.poll) * (1 + self._rng())
-        elif (retry_in := getattr(error, "retry_in", None)) is not None:
+        elif isinstance(error, StillAccepted) and error.retry_in is not None:
             # Deleted at the relay and still accepted for a while: look again when its caches should know.
-            wait = float(retry_in)
+            wait = error.retry_in
         else:
             failures += 1
             wait = self._settings.backoff.wait(failures, self._rng)
+        # Whoever waits longer than the longest pause would be taken for lost (`LeaseManager.tidy`).
+        wait = min(wait, self._settings.backoff.longest)
         changed = replace(
             lease,
             state=LeaseState.REVOKING,
@@ -111,6 +113,8 @@ class Revocation:
             last_error=text,
             due_at=self._clock.now() + timedelta(seconds=wait),
         )
+        if isinstance(error, StillAccepted):
+            changed = replace(changed, deleted_at=error.deleted_at, effective_by=error.effective_by)
         _log.warning(
             "a revocation failed",
             lease_id=lease.lease_id,

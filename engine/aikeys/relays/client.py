@@ -51,6 +51,8 @@ class RelayClient:
         self._limits = Limits(connect=config.connect_timeout, read=None, write=None, max_body=MAX_BODY)
         self._repeatable = replace(self._limits, idempotent=True)
         self._transport = KeepAliveTransport(limits=self._limits, tls=tls)
+        # For calls that must not go where the last one went: it keeps no connection.
+        self._unkept = KeepAliveTransport(limits=self._limits, tls=tls, max_idle=0.0)
         self._signer = None
         if config.signing_secret:
             try:
@@ -81,7 +83,7 @@ class RelayClient:
 
         a reading or repeatable call goes out again when a kept connection turns out dead; and a signed one when the
         relay says that our clock is off, which it says before it does anything. `bearer` replaces the management key
-        and is not signed.
+        and is not signed; such a call goes over a connection of its own.
         """
         deadline = deadline.at_most(self._timeout)
         target = self._prefix + path
@@ -92,6 +94,7 @@ class RelayClient:
         if idempotency_key:
             headers.append((b"Idempotency-Key", idempotency_key.encode("ascii")))
         signer = self._signer if signed and bearer is None else None
+        transport = self._transport if bearer is None else self._unkept
 
         def send() -> RawResponse:
             extra: Sequence[tuple[bytes, bytes]] = ()
@@ -106,7 +109,7 @@ class RelayClient:
                     body=body,
                 )
             try:
-                return self._transport.send(
+                return transport.send(
                     self._origin,
                     method.encode("ascii"),
                     (f"{target}?{query_string}" if query_string else target).encode("ascii"),
@@ -143,6 +146,7 @@ class RelayClient:
     def close(self) -> None:
         """Calls under way finish."""
         self._transport.close()
+        self._unkept.close()
 
     def _learn_skew(self, response: RawResponse, call: Call) -> bool:
         """Whether the relay refused our time and told its own, so that the same request may be signed again."""

@@ -266,7 +266,8 @@ class Driver(Protocol):
         ...
 
     def probe(self, secret: SecretString, deadline: Deadline) -> Probe:
-        """Does the relay accept this key now? The cheapest authenticated call; never raises."""
+        """Does the relay accept this key now? The cheapest authenticated call, over a connection of its own, so that
+        the next one may reach another node; never raises."""
         ...
 
     def list(self, name_prefix: str, deadline: Deadline) -> Iterator[KeyInfo]:

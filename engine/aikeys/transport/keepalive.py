@@ -97,7 +97,7 @@ class KeepAliveTransport(httpx.BaseTransport):
     """Safe for many threads. No proxies, no redirects, no decoding, no repetition but the one told above.
 
     Raises httpx's exceptions; `request_was_sent(error)` says whether the server may have seen the request.
-    `limits` hold where a call brings none. `max_idle` is in seconds: keep it below the server's own.
+    `limits` hold where a call brings none. `max_idle` is in seconds: keep it below the server's own; 0 keeps none.
     """
 
     def __init__(
@@ -304,6 +304,9 @@ class KeepAliveTransport(httpx.BaseTransport):
         if reader.idle_timeout is not None:
             # A second earlier than the server: what it closes while a request travels is lost.
             keep = min(keep, reader.idle_timeout - 1)
+        if keep <= 0:
+            connection.close()
+            return
         connection.idle_until = time.monotonic() + keep
         idle = self._pool().idle.setdefault(connection.key, [])
         if len(idle) >= _MAX_IDLE_PER_ORIGIN:

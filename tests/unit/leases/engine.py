@@ -11,7 +11,7 @@ from typing import Any
 from tests.unit.minting.relay import MOUNT, TestClock
 
 from aikeys.framework.request import Caller, Mount
-from aikeys.framework.response import EngineError, Secret
+from aikeys.framework.response import Secret
 from aikeys.leases.lease import Registered
 from aikeys.leases.manager import LeaseManager
 from aikeys.leases.settings import LeaseSettings
@@ -19,12 +19,6 @@ from aikeys.storage import SqlStore
 from aikeys.storage.interface import IntentRecord, IntentState, LeaseRecord, LeaseState
 
 OTHER = replace(MOUNT, uuid="mount-2", path="other/", accessor="ai-keys_2", instance="zzzzzzzz")
-
-
-class StillAccepted(EngineError):
-    def __init__(self, message: str, retry_in: float) -> None:
-        super().__init__(message)
-        self.retry_in = retry_in
 
 
 @dataclass
@@ -152,4 +146,4 @@ class World:
         return None if record is None else record.state
 
 
-__all__ = ["MOUNT", "OTHER", "Keys", "StillAccepted", "TestClock", "World"]
+__all__ = ["MOUNT", "OTHER", "Keys", "TestClock", "World"]

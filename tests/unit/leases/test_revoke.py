@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
-from tests.unit.leases.engine import OTHER, StillAccepted, World
+from tests.unit.leases.engine import OTHER, World
 
 from aikeys.errors import StorageError
-from aikeys.framework.request import Caller
-from aikeys.framework.response import EngineError, InvalidRequest, RelayRateLimited, Unavailable
+from aikeys.framework.request import Caller, Mount
+from aikeys.framework.response import EngineError, InvalidRequest, RelayRateLimited, Secret, Unavailable
+from aikeys.leases.lease import StillAccepted
 from aikeys.redaction import SecretString
 from aikeys.storage.failpoints import arm
 from aikeys.storage.interface import LeaseState
@@ -121,13 +122,69 @@ def test_a_look_up_shows_a_lease_as_vault_does(world: World) -> None:
     assert world.manager.lookup("ai-keys/creds/demo/nope") is None
 
 
+def still_accepted(world: World, retry_in: float | None) -> StillAccepted:
+    now = world.clock.now()
+    return StillAccepted(
+        "deleted but still accepted",
+        retry_in,
+        deleted_at=now,
+        effective_by=now + timedelta(seconds=retry_in or 0),
+    )
+
+
 def test_a_still_accepted_key_is_looked_at_again_when_the_relay_should_know(world: World) -> None:
     lease_id = world.issue().lease_id
-    world.keys.failures = [StillAccepted("deleted but still accepted", 3.0)]
+    deleted_at = world.clock.now()
+    world.keys.failures = [still_accepted(world, 3.0)]
     with pytest.raises(InvalidRequest, match="still accepted"):
         world.manager.revoke(lease_id)
     record = world.record(lease_id)
     assert (record.attempts, record.due_at) == (0, world.clock.now() + timedelta(seconds=3))
+    assert (record.deleted_at, record.effective_by) == (deleted_at, deleted_at + timedelta(seconds=3))
+
+
+def test_a_key_still_accepted_when_the_relay_should_know_is_a_failure_that_waits_longer_each_time(
+    world: World,
+) -> None:
+    """Else a relay that never refuses it would be asked twice a second, by every such key, for ever."""
+    lease_id = world.issue().lease_id
+    waits = []
+    for _ in range(4):
+        world.keys.failures = [still_accepted(world, None)]
+        with pytest.raises(InvalidRequest, match="still accepted"):
+            world.manager.revoke(lease_id)
+        record = world.record(lease_id)
+        waits.append((record.due_at - world.clock.now()).total_seconds())
+    assert (waits, record.attempts) == ([20, 40, 80, 160], 4)
+
+
+def test_a_restart_knows_when_the_key_was_deleted(world: World) -> None:
+    lease_id = world.issue().lease_id
+    world.keys.failures = [still_accepted(world, 3.0)]
+    with pytest.raises(InvalidRequest):
+        world.manager.revoke(lease_id)
+    told: list[object] = []
+    real = world.keys.revoke
+
+    def look(secret: Secret, mount: Mount) -> dict[str, object]:
+        told.append(secret.deleted_at)
+        return real(secret, mount)
+
+    world.keys.revoke = look  # type: ignore[method-assign]
+    world.manager.revoke(lease_id)
+    assert told == [world.clock.now()]
+
+
+@pytest.mark.parametrize("hours", [1, 24])
+def test_no_wait_is_so_long_that_the_lease_is_taken_for_lost(world: World, hours: int) -> None:
+    longest = world.manager.settings.backoff.longest
+    for failure in (RelayRateLimited("slow down", hours * 3600), still_accepted(world, hours * 3600.0)):
+        lease_id = world.issue().lease_id
+        world.keys.failures = [failure]
+        with pytest.raises(InvalidRequest):
+            world.manager.revoke(lease_id)
+        assert world.record(lease_id).due_at == world.clock.now() + timedelta(seconds=longest)
+    assert world.manager.tidy()["released"] == 0
 
 
 def test_a_rate_limit_costs_a_lease_no_attempt(world: World) -> None:

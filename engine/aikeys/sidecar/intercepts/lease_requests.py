@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aikeys.framework.durations import DurationError, parse_duration
+from aikeys.leases.lease import Revoked
 from aikeys.sidecar.exchange import Reply
 
 # Vault: default cap of `sys/leases?type=irrevocable` (logical_system.go, MaxIrrevocableLeasesToReturn).
@@ -164,6 +165,19 @@ def shown_limit(value: str | None) -> int | None:
     if value is None or value == "":
         return MOST_FAILING_SHOWN
     return None if value == "none" else int(value)
+
+
+def revocation_headers(told: Revoked) -> list[tuple[str, str]]:
+    """Vault's answer to a revocation has no body, so what the relay told goes beside it, where no client trips over it.
+
+    The lag in seconds, where a role asks for it to be seen; and when the relay refuses the keys on every node.
+    """
+    headers = []
+    if told.lag is not None:
+        headers.append(("X-Aikeys-Revocation-Lag", f"{told.lag:.3f}"))
+    if told.effective_by is not None:
+        headers.append(("X-Aikeys-Effective-By", go_time(told.effective_by)))
+    return headers
 
 
 def go_time(moment: datetime) -> str:

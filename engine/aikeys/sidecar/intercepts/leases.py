@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aikeys.framework.durations import DurationError
 from aikeys.framework.response import EngineError, InvalidRequest
+from aikeys.leases.lease import Revoked
 from aikeys.sidecar import envelope
 from aikeys.sidecar.exchange import Exchange, Reply
 from aikeys.sidecar.intercepts.answers import (
@@ -34,6 +35,7 @@ from aikeys.sidecar.intercepts.lease_requests import (
     merge_failing,
     merged_keys,
     proves,
+    revocation_headers,
     shown_limit,
     touches,
 )
@@ -216,17 +218,18 @@ def _revoke(sidecar: Sidecar, exchange: Exchange, asked: LeaseRequest) -> Reply:
         return answer
     # 202: the upstream has read `sync` as false.
     sync = answer.status == 204
+    told = Revoked()
     try:
         match asked.endpoint:
             case Endpoint.REVOKE_PREFIX:
-                sidecar.leases.revoke_prefix(asked.lease_id, sync=sync)
+                told = sidecar.leases.revoke_prefix(asked.lease_id, sync=sync)
             case Endpoint.REVOKE_FORCE:
                 sidecar.leases.revoke_force(asked.lease_id)
             case _:
-                sidecar.leases.revoke(asked.lease_id, sync=sync)
+                told = sidecar.leases.revoke(asked.lease_id, sync=sync)
     except EngineError as error:
         return refused(error)
-    return answer
+    return Reply(answer.status, answer.body, (*answer.headers, *revocation_headers(told)))
 
 
 def _revoke_below(sidecar: Sidecar, exchange: Exchange, endpoint: Endpoint) -> Reply | None:
