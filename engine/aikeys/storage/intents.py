@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from aikeys.storage import schema
-from aikeys.storage.database import Part
 from aikeys.storage.interface import IntentRecord, IntentState, IssueLimits
+from aikeys.storage.keys import Keys
 from aikeys.storage.limits import admit
 from aikeys.storage.mounts import upsert
 from aikeys.storage.rows import intent_record, intent_row, to_micros
@@ -44,17 +44,19 @@ COMPLETE = delete(schema.intents).where(
 )
 
 
-class Intents(Part):
-    def put_intent(self, record: IntentRecord, limits: IssueLimits | None = None) -> None:
-        """With `limits`, `LimitReached` when the role has as much as it may."""
+class Intents(Keys):
+    def put_intent(self, record: IntentRecord, limits: IssueLimits | None = None) -> str:
+        """The serial it was given. With `limits`, `LimitReached` when the role has as much as it may."""
         row = intent_row(record)
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> str:
             if limits is not None:
                 admit(connection, record, limits)
-            connection.execute(_INSERT, row)
+            serial = self._next_serial(connection, record.created_at)
+            connection.execute(_INSERT, {**row, "serial": serial})
+            return serial
 
-        self._database.write(work)
+        return self._database.write(work)
 
     def update_intent(self, record: IntentRecord) -> None:
         """Write it if it still exists, and give up the claim."""

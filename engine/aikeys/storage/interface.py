@@ -18,8 +18,8 @@ from aikeys.errors import AikeysError
 from aikeys.redaction import redactor
 
 __all__ = [
-    "EndedLease", "EntryStore", "Holder", "IntentRecord", "IntentState", "IssueLimits", "LeaseRecord", "LeaseState",
-    "LimitReached", "MountRecord", "Store", "WrappedRecord", "replace",
+    "EndedLease", "EntryStore", "Holder", "IntentRecord", "IntentState", "IssueLimits", "KnownKeys", "LeaseRecord",
+    "LeaseState", "LimitReached", "MountRecord", "Store", "WrappedRecord", "replace",
 ]  # fmt: skip
 
 
@@ -271,9 +271,9 @@ class Store(Protocol):
     def entries(self, mount_uuid: str) -> EntryStore: ...
 
     # intents
-    def put_intent(self, record: IntentRecord, limits: IssueLimits | None = None) -> None:
-        """With `limits`, `LimitReached` when the role has as much as it may: looked at and stored in one transaction,
-        so that requests at once cannot pass a limit together, in however many processes."""
+    def put_intent(self, record: IntentRecord, limits: IssueLimits | None = None) -> str:
+        """The serial it was given. With `limits`, `LimitReached` when the role has as much as it may: looked at and
+        stored in one transaction, so that requests at once cannot pass a limit together, in however many processes."""
         ...
 
     def update_intent(self, record: IntentRecord) -> None: ...

@@ -11,6 +11,7 @@ from aikeys.framework.clock import Clock
 from aikeys.seals.interface import Seal
 from aikeys.storage import schema
 from aikeys.storage.barrier import Barrier, new_data_key
+from aikeys.storage.chores import Chores
 from aikeys.storage.database import Database
 from aikeys.storage.intents import Intents
 from aikeys.storage.leases import Leases
@@ -21,7 +22,7 @@ from aikeys.storage.sqlite import SqliteDatabase
 from aikeys.storage.wrapped import Wrapped
 
 
-class SqlStore(Mounts, Intents, Leases, Search, Wrapped):
+class SqlStore(Mounts, Intents, Leases, Search, Chores, Wrapped):
     """The `Store` of `aikeys.storage.interface` on a SQL database."""
 
     def keyed_hash(self, value: str) -> str:

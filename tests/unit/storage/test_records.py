@@ -106,9 +106,9 @@ def test_an_intent_comes_back_whole(store: SqlStore) -> None:
         last_error="x",
         state=IntentState.SETTLING,
     )
-    store.put_intent(full)
-    assert store.intents() == [full]
-    assert store.intents(MOUNT) == [full]
+    stored = replace(full, serial=store.put_intent(full))
+    assert store.intents() == [stored]
+    assert store.intents(MOUNT) == [stored]
     assert store.intents("other") == []
     changed = replace(full, looks=2, last_error="y")
     store.update_intent(changed)
