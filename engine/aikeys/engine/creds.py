@@ -88,6 +88,7 @@ class _Creds:
             expires_at=ends,
             metadata=role.key_metadata(name, mount.namespace + mount.path),
             deadline=request.deadline,
+            limits=role.limits,
         )
         minted = made.minted
         ends = minted.upstream_expires_at or ends

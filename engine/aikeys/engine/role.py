@@ -12,6 +12,7 @@ from aikeys.framework.money import Money
 from aikeys.framework.response import InvalidRequest
 from aikeys.leases.arithmetic import effective_max
 from aikeys.relays.interface import Budget, Capabilities, Scopes
+from aikeys.storage.interface import IssueLimits
 
 # A role's name travels in the key's metadata at the relay, whose values hold 256 characters.
 NAME_MAX = 128
@@ -20,13 +21,20 @@ METADATA_MAX_PAIRS = 10
 METADATA_OWN = "aikeys_"
 METADATA_MAX_KEY = 64
 METADATA_MAX_VALUE = 256
+# Each issue of a limited role reads up to so many entries of an index, and the latest issues are kept: both are
+# meant for what a role may need, not for what a relay can bear.
+MAX_LEASES = 100_000
+MAX_ISSUE_LIMIT = 10_000
+DEFAULT_ISSUE_PERIOD = 60
+MAX_ISSUE_PERIOD = 30 * 24 * 3600
 # Names of this form stand in the shadow mount so that a LIST can be proven; they are no roles.
 _RESERVED = re.compile(r"aikeys-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`ttl` and `max_ttl` in seconds, 0 for the mount's own."""
+    """`ttl` and `max_ttl` in seconds, 0 for the mount's own. `issue_limit` keys may be issued in any `issue_period`
+    seconds, and `max_leases` leases exist at once; 0: no limit."""
 
     ttl: int = 0
     max_ttl: int = 0
@@ -34,6 +42,9 @@ class Role:
     metadata: Mapping[str, str] = field(default_factory=dict)
     verify_revocation: bool = False
     budget: str | dict[str, str] = ""
+    max_leases: int = 0
+    issue_limit: int = 0
+    issue_period: int = DEFAULT_ISSUE_PERIOD
 
     @classmethod
     def from_entry(cls, entry: Mapping[str, Any]) -> Role:
@@ -55,7 +66,17 @@ class Role:
             metadata=dict(entry.get("metadata", {})),
             verify_revocation=entry.get("verify_revocation", False),
             budget=budget,
+            max_leases=entry.get("max_leases", 0),
+            issue_limit=entry.get("issue_limit", 0),
+            issue_period=entry.get("issue_period") or DEFAULT_ISSUE_PERIOD,
         )
+
+    @property
+    def limits(self) -> IssueLimits | None:
+        """What is looked at before a key is asked for; None when there is nothing to look at."""
+        if not self.max_leases and not self.issue_limit:
+            return None
+        return IssueLimits(self.max_leases, self.issue_limit, self.issue_period)
 
     def key_metadata(self, name: str, mount_path: str) -> dict[str, str]:
         """What the relay keeps with a key: the role's own pairs, and where the key comes from."""
@@ -91,6 +112,11 @@ def check_role(role: Role) -> None:
     for name in ("rate_limit", "max_tpm"):
         if (getattr(role.scopes, name) or 0) < 0:
             raise InvalidRequest(f"{name} must not be negative")
+    for name, most in (("max_leases", MAX_LEASES), ("issue_limit", MAX_ISSUE_LIMIT)):
+        if not 0 <= getattr(role, name) <= most:
+            raise InvalidRequest(f"{name} must be from 1 to {most}, or 0 for no limit")
+    if role.issue_period > MAX_ISSUE_PERIOD:
+        raise InvalidRequest(f"issue_period must be at most {format_duration(MAX_ISSUE_PERIOD)}")
     for name in ("permissions", "allowed_models"):
         if not all(getattr(role.scopes, name)):
             raise InvalidRequest(f"{name} holds an empty name")

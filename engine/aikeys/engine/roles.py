@@ -19,6 +19,9 @@ DESCRIPTION = """
 A role says what its keys may do at the relay and how long they live. Reading "creds/<name>" mints a key with these
 limits, which the relay itself enforces: a role that asks for what its relay cannot do is refused.
 
+How many keys there are is limited here: "max_leases" and "issue_limit" refuse a request with 429 before the relay is
+asked.
+
 A write changes the fields it gives and keeps the others; a PATCH is a JSON merge patch, in which null unsets a field.
 A read returns what was written. Changed TTLs count from the next renewal on, changed limits for new keys only.
 Deleting a role keeps its keys: their leases can be revoked but no longer renewed.
@@ -51,6 +54,17 @@ SETTINGS = {
     "verify_revocation": Field(
         FieldType.BOOL,
         "Try every revoked key at the relay until it is refused. Keeps a sealed copy of the key until then.",
+    ),
+    "max_leases": Field(
+        FieldType.INT,
+        "Leases of this role that may exist at once. One counts until the relay has confirmed the end of its key. 0 "
+        "means no limit.",
+    ),
+    "issue_limit": Field(
+        FieldType.INT, "Keys that may be issued within any issue_period, over all callers. 0 means no limit."
+    ),
+    "issue_period": Field(
+        FieldType.DURATION, "The span that issue_limit is meant for. 0 means the default, a minute."
     ),
 }
 FIELDS = {"name": NAME, **SETTINGS}

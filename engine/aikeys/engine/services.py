@@ -14,7 +14,7 @@ from aikeys.framework.clock import Clock
 from aikeys.framework.deadline import Deadline
 from aikeys.framework.request import Mount
 from aikeys.relays.interface import Capabilities, Driver, Minted, RelayConfig, Scopes
-from aikeys.storage.interface import EntryStore, Store
+from aikeys.storage.interface import EntryStore, IssueLimits, Store
 
 
 class Drivers(Protocol):
@@ -50,6 +50,7 @@ class Mints(Protocol):
         expires_at: datetime,
         metadata: dict[str, str],
         deadline: Deadline,
+        limits: IssueLimits | None = None,
     ) -> MintedKey: ...
 
 

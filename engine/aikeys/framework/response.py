@@ -15,7 +15,8 @@ class Secret:
 
     `ttl` and `max_ttl` are whole seconds as the role wants them, 0 meaning "the mount decides"; the door
     computes the effective ones. `internal_data` is what renew and revoke need, never the plaintext key; it is
-    JSON and stored encrypted. `intent_id` names the mint intent that storing the lease completes. `deleted_at` is
+    JSON and stored encrypted. `intent_id` names the mint intent that storing the lease completes. `key_hash` and
+    `prefix_hash` are what the lease is found by when somebody has found the key. `deleted_at` is
     set for a revocation when an earlier attempt made the relay delete the key.
     """
 
@@ -29,6 +30,8 @@ class Secret:
     lease_id: str = ""
     increment: int = 0
     issue_time: datetime | None = None
+    key_hash: str = ""
+    prefix_hash: str = ""
     deleted_at: datetime | None = None
 
 
@@ -101,6 +104,22 @@ class RelayRateLimited(EngineError):
     def __init__(self, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class QuotaExceeded(EngineError):
+    """More than is allowed for now; nothing was minted (Vault: ErrLeaseCountQuotaExceeded, ErrRateLimitQuotaExceeded).
+
+    `retry_after` is in whole seconds, None when nobody knows.
+    """
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def texts(self) -> list[str]:
+        return [self.message]
 
 
 class Unavailable(EngineError):

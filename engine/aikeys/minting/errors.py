@@ -8,8 +8,17 @@ from __future__ import annotations
 
 import math
 
-from aikeys.framework.response import EngineError, InvalidRequest, RelayRateLimited, Unavailable
+from aikeys.framework.durations import format_duration
+from aikeys.framework.request import Mount
+from aikeys.framework.response import (
+    EngineError,
+    InvalidRequest,
+    QuotaExceeded,
+    RelayRateLimited,
+    Unavailable,
+)
 from aikeys.relays.interface import DriverError, Kind
+from aikeys.storage.interface import LimitReached
 
 _UNAVAILABLE = frozenset({Kind.UNAVAILABLE, Kind.TIMEOUT, Kind.CANCELLED, Kind.PROTOCOL})
 
@@ -45,6 +54,26 @@ class MintUnsettled(Unavailable):
 
 class MintNotRecorded(Unavailable):
     """The store could not write, so no key was asked for, or the one just made is being revoked."""
+
+
+class MintOverLimit(QuotaExceeded):
+    """The role allows no further key for now; the relay was not asked."""
+
+
+def over_limit(error: LimitReached, mount: Mount, role: str) -> MintOverLimit:
+    """In the words of Vault's quotas (quotas.ErrRateLimitQuotaExceeded and its sibling), and what can be done."""
+    where, limits = f'request path "{mount.path}creds/{role}"', error.limits
+    if error.retry_after is None:
+        return MintOverLimit(
+            f"{where}: lease count quota exceeded: the role allows {limits.leases} leases at once; revoke one, or wait "
+            "until one has ended"
+        )
+    after = math.ceil(error.retry_after)
+    return MintOverLimit(
+        f"{where}: rate limit quota exceeded: the role allows {limits.issues} keys in {format_duration(limits.period)}; "
+        f"try again in {format_duration(after)}",
+        after,
+    )
 
 
 def refusal(error: DriverError) -> EngineError:

@@ -19,12 +19,12 @@ from aikeys.framework.clock import Clock
 from aikeys.framework.deadline import Deadline
 from aikeys.framework.request import Mount
 from aikeys.minting.bounds import MintBounds
-from aikeys.minting.errors import MintNotRecorded, MintUnavailable, MintUnsettled, refusal
+from aikeys.minting.errors import MintNotRecorded, MintUnavailable, MintUnsettled, over_limit, refusal
 from aikeys.minting.journal import intent_to_json, new_intent
 from aikeys.redaction import redactor
 from aikeys.relays.interface import Driver, DriverError, Kind, Minted, MintIntent, Outcome, Scopes
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import IntentRecord, IntentState, Store
+from aikeys.storage.interface import IntentRecord, IntentState, IssueLimits, LimitReached, Store
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +80,7 @@ class Minter:
         expires_at: datetime,
         metadata: dict[str, str],
         deadline: Deadline,
+        limits: IssueLimits | None = None,
     ) -> MintedKey:
         """A new key at the relay, that dies there at `expires_at` (UTC, whole seconds) whatever happens here.
 
@@ -92,7 +93,9 @@ class Minter:
         record = self._record(mount, role, intent, total)
         reach("issue.before_intent")
         try:
-            self._store.put_intent(record)
+            self._store.put_intent(record, limits)
+        except LimitReached as error:
+            raise over_limit(error, mount, role) from error
         except StorageError as error:
             raise MintNotRecorded(
                 f"a key is only made when that can be put on record, and the storage failed: {error}"

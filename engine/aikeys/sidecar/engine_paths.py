@@ -20,6 +20,7 @@ from aikeys.framework.request import Caller, Mount, Operation, Request
 from aikeys.framework.response import (
     EngineError,
     InvalidRequest,
+    QuotaExceeded,
     RelayRateLimited,
     Response,
     UnsupportedOperation,
@@ -299,7 +300,7 @@ class Tainted(EngineError):
 
 def _error(error: EngineError) -> Reply:
     reply = envelope.errors(error.status, error.texts(), data=error.data)
-    if isinstance(error, RelayRateLimited) and error.retry_after is not None:
+    if isinstance(error, RelayRateLimited | QuotaExceeded) and error.retry_after is not None:
         return Reply(reply.status, reply.body, (*reply.headers, ("Retry-After", str(error.retry_after))))
     return reply
 

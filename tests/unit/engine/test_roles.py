@@ -17,6 +17,7 @@ from aikeys.framework.patch import ResourceMissing
 from aikeys.framework.request import Operation, Request
 from aikeys.framework.response import InvalidRequest, UnsupportedPath
 from aikeys.relays.interface import Budget, Scopes
+from aikeys.storage.interface import IssueLimits
 
 FULL = {
     "ttl": 60,
@@ -29,6 +30,9 @@ FULL = {
     "team_id": "team-1",
     "metadata": {"owner": "search", "cost-centre": "42"},
     "verify_revocation": True,
+    "max_leases": 5,
+    "issue_limit": 10,
+    "issue_period": 3600,
 }
 
 
@@ -67,6 +71,8 @@ def test_other_spellings_read_back_in_vaults_form(world: World) -> None:
         metadata=["owner=search"],
         budget=5,
         verify_revocation="true",
+        max_leases="5",
+        issue_period="1h",
     )
 
     assert world.read("roles/r") == {
@@ -77,6 +83,8 @@ def test_other_spellings_read_back_in_vaults_form(world: World) -> None:
         "metadata": {"owner": "search"},
         "budget": "5",
         "verify_revocation": True,
+        "max_leases": 5,
+        "issue_period": 3600,
     }
 
 
@@ -87,6 +95,7 @@ def test_the_engine_sees_the_role_in_its_own_types(world: World) -> None:
 
     assert role is not None
     assert (role.ttl, role.max_ttl, role.verify_revocation) == (60, 180, True)
+    assert role.limits == IssueLimits(leases=5, issues=10, period=3600)
     assert role.scopes == Scopes(
         permissions=("chat", "embeddings"),
         allowed_models=("gpt-4.1", "claude-*"),
@@ -99,13 +108,23 @@ def test_the_engine_sees_the_role_in_its_own_types(world: World) -> None:
 
 def test_a_zero_or_empty_value_means_no_limit(world: World) -> None:
     world.write(
-        "roles/open", ttl=0, max_ttl="", rate_limit=0, max_tpm=0, budget="", permissions="", metadata={}
-    )
+        "roles/open", ttl=0, max_ttl="", rate_limit=0, max_tpm=0, budget="", permissions="", metadata={},
+        max_leases=0, issue_limit="", issue_period=0,
+    )  # fmt: skip
 
     role = world.services.connections.role(world.mount.uuid, "open")
     assert role is not None
     assert role.scopes == Scopes()
     assert (role.ttl, role.max_ttl) == (0, 0)
+    assert role.limits is None
+
+
+def test_a_rate_without_a_period_is_one_a_minute(world: World) -> None:
+    for period in ({}, {"issue_period": 0}, {"issue_period": None}):
+        world.write("roles/r", issue_limit=10, **period)
+        role = world.services.connections.role(world.mount.uuid, "r")
+        assert role is not None
+        assert role.limits == IssueLimits(issues=10, period=60)
 
 
 def test_a_write_keeps_what_it_does_not_give(world: World) -> None:
@@ -174,6 +193,17 @@ def test_the_existence_check_knows_the_role(world: World) -> None:
             "metadata keys that begin with aikeys_ are the engine's own",
         ),
         ({"metadata": "nonsense"}, "invalid key pair"),
+        ({"max_leases": -1}, "max_leases must be from 1 to 100000, or 0 for no limit"),
+        ({"max_leases": 100_001}, "max_leases must be from 1 to 100000, or 0 for no limit"),
+        ({"max_leases": "five"}, 'error converting input for field "max_leases"'),
+        ({"issue_limit": -1}, "issue_limit must be from 1 to 10000, or 0 for no limit"),
+        ({"issue_limit": 10_001}, "issue_limit must be from 1 to 10000, or 0 for no limit"),
+        ({"issue_limit": "10/m"}, 'error converting input for field "issue_limit"'),
+        ({"issue_limit": 5, "issue_period": "721h"}, "issue_period must be at most 720h"),
+        (
+            {"issue_period": -60},
+            'error converting input for field "issue_period": cannot provide negative value',
+        ),
     ],
 )
 def test_a_role_that_cannot_be_is_refused_and_not_stored(
