@@ -27,9 +27,6 @@ path "sys/capabilities" {
 path "sys/mounts" {
   capabilities = ["read"]
 }
-path "sys/mounts/ai-keys" {
-  capabilities = ["read"]
-}
 path "sys/mounts/ai-keys/tune" {
   capabilities = ["read"]
 }
