@@ -266,15 +266,13 @@ class LeaseManager:
 
         self._stored(lambda: self._each(ids, force))
 
-    def revoke_by_accessor(self, accessor: str) -> int:
-        """A token died: its leases end, and those of batch tokens below it; in the background. How many."""
-        if not accessor:
-            return 0
-        leases = self._stored(lambda: self._store.leases_of_accessor(accessor))
-        if leases:
-            self._mark([lease.lease_id for lease in leases], claim=False)
+    def revoke_of_tokens(self, accessors: Sequence[str]) -> int:
+        """Tokens died: their leases end, and those of batch tokens below them; in the background. How many."""
+        ids = self._stored(lambda: self._store.active_leases_of_tokens(accessors))
+        if ids:
+            self._mark(ids, claim=False)
             self.wake()
-        return len(leases)
+        return len(ids)
 
     def tidy(self) -> dict[str, int]:
         """Put right what no orderly run leaves behind; what was found, by name."""

@@ -18,8 +18,8 @@ from aikeys.errors import AikeysError
 from aikeys.redaction import redactor
 
 __all__ = [
-    "EndedLease", "EntryStore", "Holder", "IntentRecord", "IntentState", "IssueLimits", "KnownKeys", "LeaseRecord",
-    "LeaseState", "LimitReached", "MountRecord", "Store", "WrappedRecord", "replace",
+    "EndedLease", "EntryStore", "ForcedKey", "Holder", "IntentRecord", "IntentState", "IssueLimits", "KnownKeys", "LeaseRecord",
+    "LeaseState", "LimitReached", "MountRecord", "Store", "TokenRecord", "WrappedRecord", "replace",
 ]  # fmt: skip
 
 
@@ -252,6 +252,20 @@ class EntryStore(Protocol):
     def list(self, prefix: str) -> list[str]:
         """Names directly below `prefix` ("roles/"), sorted."""
         ...
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token of the upstream that holds leases, and when it is to be looked up there again.
+
+    `seen_at` is when it was last known to live. `orphan` as at its first lease: only what was no orphan then can die
+    with a parent.
+    """
+
+    accessor: str
+    orphan: bool
+    seen_at: datetime
+    due_at: datetime
+
+
 
 
 class Store(Protocol):
@@ -313,10 +327,6 @@ class Store(Protocol):
     def lease_ids_with_prefix(self, prefix: str) -> list[str]: ...
     def lease_names(self, prefix: str) -> list[str]:
         """One level below `prefix` ("" or ending in "/"), sorted; what has more below it ends in "/"."""
-        ...
-
-    def leases_of_accessor(self, accessor: str) -> list[LeaseRecord]:
-        """Those of the token itself and those of the batch tokens whose parent it is."""
         ...
 
     def leases_of_key(self, mount_uuid: str, key_hash: str = "", prefix_hash: str = "") -> list[LeaseRecord]:
@@ -427,3 +437,48 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+    # tokens
+    def claim_tokens(self, now: datetime, until: datetime, latest: datetime, limit: int) -> list[TokenRecord]:
+        """Take tokens that are due, the longest waiting first; those without an active lease are forgotten instead.
+
+        One that waits for a moment beyond `latest` is due as well.
+        """
+        ...
+
+    def settle_tokens(self, tokens: Sequence[TokenRecord]) -> None:
+        """Write down when they were last seen and when they are due again, and give up the claim."""
+        ...
+
+    def hasten_tokens(self, now: datetime, *, orphans: bool) -> int:
+        """Make all tokens due now, orphans only when they are meant too; how many were not."""
+        ...
+
+    def next_token_due(self) -> datetime | None: ...
+    def active_leases_of_tokens(self, accessors: Sequence[str]) -> list[str]:
+        """The ids of those that end with these tokens: their own, and those of batch tokens whose parents they are."""
+        ...
+
+    # keys whose leases were revoked by force
+    def force_lease(self, key: ForcedKey, ended: EndedLease | None = None) -> bool:
+        """No lease any more, its key on record here, and `ended` remembered, in one transaction; False when it was
+        gone, and then nothing is kept."""
+        ...
+
+    def forced_keys(self, mount_uuid: str = "", limit: int = 10_000) -> list[ForcedKey]:
+        """The longest forced first. A mount that is deleted takes its own with it."""
+        ...
+
+    def count_forced(self, mount_uuid: str) -> int: ...
+    def claim_forced(self, now: datetime, until: datetime, limit: int) -> list[ForcedKey]:
+        """Take those whose next try has come."""
+        ...
+
+    def update_forced(self, key: ForcedKey) -> None:
+        """Write it if it still exists, and give up the claim."""
+        ...
+
+    def delete_forced(self, lease_id: str) -> None: ...
+    def hasten_forced(self, mount_uuid: str, now: datetime) -> int:
+        """Make those of a mount that wait for a later try due now; how many."""
+        ...
+

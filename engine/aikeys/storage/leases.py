@@ -12,13 +12,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    and_,
     bindparam,
     case,
     delete,
     func,
     insert,
-    or_,
     select,
     update,
 )
@@ -29,6 +27,7 @@ from aikeys.storage.database import Part, range_end
 from aikeys.storage.intents import COMPLETE
 from aikeys.storage.interface import EndedLease, LeaseRecord, LeaseState
 from aikeys.storage.rows import ended_row, from_micros, lease_record, lease_row, to_micros
+from aikeys.storage.tokens import watch
 
 _log = structlog.get_logger(__name__)
 
@@ -48,16 +47,6 @@ _BELOW = (_lease.lease_id > bindparam("b_after"), _lease.lease_id < bindparam("b
 _PAGE = select(schema.leases).where(*_BELOW).order_by(_lease.lease_id).limit(bindparam("b_limit"))
 _ID_PAGE = select(_lease.lease_id).where(*_BELOW).order_by(_lease.lease_id).limit(bindparam("b_limit"))
 _IDS = select(_lease.lease_id).where(*_BELOW).order_by(_lease.lease_id)
-_OF_ACCESSOR = (
-    select(schema.leases)
-    .where(
-        or_(
-            and_(_lease.token_accessor == bindparam("b_accessor"), _lease.token_accessor != ""),
-            and_(_lease.parent_accessor == bindparam("b_accessor"), _lease.parent_accessor != ""),
-        )
-    )
-    .order_by(_lease.lease_id)
-)
 # An active lease is due at its end (see `lease_row`), one that is being revoked at its next attempt.
 _DUE = (_lease.mount_uuid == bindparam("b_mount"), _lease.due_at <= bindparam("b_now"))
 _CLAIM = (
@@ -106,9 +95,15 @@ class Leases(Part):
 
         self._database.write(work)
 
+            watch(connection, lease)
     def put_lease(self, record: LeaseRecord) -> None:
         row = lease_row(record, self._barrier)
-        self._database.write(lambda connection: connection.execute(_INSERT, row) and None)
+
+        def work(connection: Connection) -> None:
+            connection.execute(_INSERT, row)
+            watch(connection, record)
+
+        self._database.write(work)
 
     def lease(self, lease_id: str) -> LeaseRecord | None:
         row = self._database.read(
@@ -168,13 +163,6 @@ class Leases(Part):
                         break
 
         return self._database.read(work)
-
-    def leases_of_accessor(self, accessor: str) -> list[LeaseRecord]:
-        """Those of the token itself and those of the batch tokens whose parent it is."""
-        rows = self._database.read(
-            lambda connection: connection.execute(_OF_ACCESSOR, {"b_accessor": accessor}).all()
-        )
-        return self._records(rows)
 
     def failing_leases(self, mount_uuid: str = "", limit: int = 10_000) -> list[LeaseRecord]:
         """Those whose revocation has failed at least once, by the end they should have had."""

@@ -175,6 +175,36 @@ Index(
     postgresql_where=leases.c.attempts > 0,
 )
 
+# The tokens that hold leases. `seen_at` is when the upstream last let one through or told of it, `due_at` when to look again.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("accessor", Text, primary_key=True),
+    Column("orphan", Boolean, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Index("tokens_due", "due_at"),
+)
+
+# Keys whose leases were revoked by force. They hold up no mount: with its config goes the credential to revoke them.
+forced_keys = Table(
+    "forced_keys",
+    metadata,
+    Column("lease_id", _Ordered, primary_key=True),
+    Column("mount_uuid", ForeignKey("mounts.uuid", ondelete="CASCADE"), nullable=False),
+    Column("secret_type", Text, nullable=False),
+    Column("sealed_internal", LargeBinary, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("forced_at", BigInteger, nullable=False),
+    Column("key_ends", BigInteger),
+    Column("due_at", BigInteger, nullable=False),
+    Column("claimed", Boolean, nullable=False, server_default=false()),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("deleted_at", BigInteger),
+    Index("forced_keys_due", "due_at"),
+)
+
 # What is remembered of a lease after its end. Rows are only appended, and taken away at the other end.
 ended_leases = Table(
     "ended_leases",

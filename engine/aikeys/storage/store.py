@@ -20,9 +20,10 @@ from aikeys.storage.rows import to_micros
 from aikeys.storage.search import Search
 from aikeys.storage.sqlite import SqliteDatabase
 from aikeys.storage.wrapped import Wrapped
+from aikeys.storage.tokens import Tokens
 
 
-class SqlStore(Mounts, Intents, Leases, Search, Chores, Wrapped):
+class SqlStore(Mounts, Intents, Leases, Forced, Search, Tokens, Chores, Wrapped):
     """The `Store` of `aikeys.storage.interface` on a SQL database."""
 
     def keyed_hash(self, value: str) -> str:

@@ -320,8 +320,8 @@ def test_a_tokens_death_ends_its_leases_and_those_of_batch_tokens_below_it(world
     ).lease_id
     orphan = world.issue(caller=Caller(accessor="", token_type="batch", expire_time=end)).lease_id
     stranger = world.issue(caller=Caller(accessor="y")).lease_id
-    assert world.manager.revoke_by_accessor("x") == 2
-    assert world.manager.revoke_by_accessor("") == 0
+    assert world.manager.revoke_of_tokens(["x"]) == 2
+    assert world.manager.revoke_of_tokens([""]) == 0
     states = {lease_id: world.state(lease_id) for lease_id in (own, child, orphan, stranger)}
     assert states == {
         own: LeaseState.REVOKING,

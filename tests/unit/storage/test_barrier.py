@@ -73,7 +73,7 @@ def test_a_box_moved_to_another_row_of_the_file_is_noticed(store: SqlStore, plac
     raw.close()
     with pytest.raises(StorageError, match="does not open"):
         store.lease(lease(2).lease_id)
-    assert [record.lease_id for record in store.leases_of_accessor("accessor-1")] == [lease(1).lease_id], (
+    assert [record.lease_id for record in store.leases_with_prefix("ai-keys/")] == [lease(1).lease_id], (
         "one damaged lease does not hide the others"
     )
 

@@ -163,11 +163,8 @@ def test_leases_of_a_token_include_those_of_batch_tokens_below_it(store: SqlStor
     store.put_lease(lease(1, token_accessor="x"))
     store.put_lease(lease(2, token_accessor="", parent_accessor="x", token_type="batch"))
     store.put_lease(lease(3, token_accessor=""))
-    assert [record.lease_id for record in store.leases_of_accessor("x")] == [
-        lease(1).lease_id,
-        lease(2).lease_id,
-    ]
-    assert store.leases_of_accessor("") == []
+    assert store.active_leases_of_tokens(["x"]) == [lease(1).lease_id, lease(2).lease_id]
+    assert store.active_leases_of_tokens([""]) == []
 
 
 def test_leases_are_counted_by_mount_role_and_failure(store: SqlStore) -> None:

@@ -54,7 +54,7 @@ def _revoked(sidecar: Sidecar, exchange: Exchange, accessor: str) -> Reply | Non
     reply = sidecar.upstream.forward(exchange)
     if reply.status in {200, 204}:
         try:
-            sidecar.leases.revoke_by_accessor(accessor)
+            sidecar.leases.revoke_of_tokens([accessor])
         except (EngineError, StorageError) as error:
             # The token is dead all the same, and whoever sweeps for dead tokens comes upon its leases.
             log.error("leases_of_revoked_token_not_ended", accessor=accessor, error=str(error))
