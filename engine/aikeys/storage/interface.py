@@ -204,6 +204,32 @@ class EndedLease:
 
 
 @dataclass(frozen=True, slots=True)
+class ForcedKey:
+    """A key whose lease was revoked by force while the relay did not: it may be accepted until `key_ends`.
+
+    `internal` is the lease's, stored sealed. `due_at` is when it is tried again, `last_error` why it was not revoked.
+    `deleted_at` as in `LeaseRecord`.
+    """
+
+    lease_id: str
+    mount_uuid: str
+    secret_type: str
+    internal: dict[str, Any]
+    role: str
+    forced_at: datetime
+    key_ends: datetime | None
+    due_at: datetime
+    attempts: int = 0
+    last_error: str = ""
+    deleted_at: datetime | None = None
+
+    @property
+    def key_id(self) -> str:
+        """At the relay."""
+        return str(self.internal.get("ref", {}).get("key_id", ""))
+
+
+@dataclass(frozen=True, slots=True)
 class Holder:
     """Whose leases are meant; what is "" is not looked at, and something has to be looked at.
 
@@ -224,6 +250,20 @@ class KnownKeys:
 
     leased: frozenset[str]
     open: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token of the upstream that holds leases, and when it is to be looked up there again.
+
+    `seen_at` is when it was last known to live. `orphan` as at its first lease: only what was no orphan then can die
+    with a parent.
+    """
+
+    accessor: str
+    orphan: bool
+    seen_at: datetime
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,20 +292,6 @@ class EntryStore(Protocol):
     def list(self, prefix: str) -> list[str]:
         """Names directly below `prefix` ("roles/"), sorted."""
         ...
-@dataclass(frozen=True, slots=True)
-class TokenRecord:
-    """A token of the upstream that holds leases, and when it is to be looked up there again.
-
-    `seen_at` is when it was last known to live. `orphan` as at its first lease: only what was no orphan then can die
-    with a parent.
-    """
-
-    accessor: str
-    orphan: bool
-    seen_at: datetime
-    due_at: datetime
-
-
 
 
 class Store(Protocol):
@@ -316,7 +342,10 @@ class Store(Protocol):
         ...
 
     def delete_lease(self, lease_id: str, ended: EndedLease | None = None) -> bool:
-        """Remove it and remember `ended` in one transaction; False when it was gone, and then nothing is remembered."""
+        """Remove it and remember `ended` in one transaction; False when it was gone, and then nothing is remembered.
+
+        The latest 100,000 of all mounts are remembered.
+        """
         ...
 
     def reopen_intent(self, record: IntentRecord, lease_id: str = "") -> None:
@@ -345,9 +374,9 @@ class Store(Protocol):
         """The end of the longest remembered lease of a mount."""
         ...
 
-    def forget(self, ended_before: datetime, most: int, issued_before: datetime) -> int:
-        """Let go of some ended leases, those that ended before a moment and all but the `most` latest, and of issues
-        that no limit looks at any more. How many: call it again until there are none."""
+    def forget(self, before: datetime) -> int:
+        """Let go of some of the leases that ended and of the issues that were noted before a moment. How many: call
+        it again until there are none."""
         ...
 
     def failing_leases(self, mount_uuid: str = "", limit: int = 10_000) -> list[LeaseRecord]:
@@ -418,25 +447,6 @@ class Store(Protocol):
         """It is done; the next time is `due_at`."""
         ...
 
-    # wrapped answers
-    def put_wrapped(self, record: WrappedRecord) -> None: ...
-    def wrapped(self, hash_value: str) -> WrappedRecord | None:
-        """By token hash or accessor hash; read without removing."""
-        ...
-
-    def take_wrapped(self, token_hash: str) -> WrappedRecord | None:
-        """Read and remove, once."""
-        ...
-
-    def lapsed_wrapped(self, now: datetime, limit: int) -> list[WrappedRecord]:
-        """Remove and return those that ended unread; their leases become REVOKING in the same transaction."""
-        ...
-
-    def keyed_hash(self, value: str) -> str:
-        """What a secret is found by without being kept: HMAC-SHA256, hex, under a key of this store."""
-        ...
-
-    def close(self) -> None: ...
     # tokens
     def claim_tokens(self, now: datetime, until: datetime, latest: datetime, limit: int) -> list[TokenRecord]:
         """Take tokens that are due, the longest waiting first; those without an active lease are forgotten instead.
@@ -482,3 +492,22 @@ class Store(Protocol):
         """Make those of a mount that wait for a later try due now; how many."""
         ...
 
+    # wrapped answers
+    def put_wrapped(self, record: WrappedRecord) -> None: ...
+    def wrapped(self, hash_value: str) -> WrappedRecord | None:
+        """By token hash or accessor hash; read without removing."""
+        ...
+
+    def take_wrapped(self, token_hash: str) -> WrappedRecord | None:
+        """Read and remove, once."""
+        ...
+
+    def lapsed_wrapped(self, now: datetime, limit: int) -> list[WrappedRecord]:
+        """Remove and return those that ended unread; their leases become REVOKING in the same transaction."""
+        ...
+
+    def keyed_hash(self, value: str) -> str:
+        """What a secret is found by without being kept: HMAC-SHA256, hex, under a key of this store."""
+        ...
+
+    def close(self) -> None: ...

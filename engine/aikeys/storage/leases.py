@@ -35,6 +35,8 @@ _lease = schema.leases.c
 _ACTIVE, _REVOKING = LeaseState.ACTIVE.value, LeaseState.REVOKING.value
 # SQLite takes 32,766 parameters in one statement; this many keep each one short.
 _CHUNK = 500
+# Ended leases, of all mounts together: some 70 MB.
+MOST_REMEMBERED = 100_000
 
 _INSERT = insert(schema.leases)
 _GET = select(schema.leases).where(_lease.lease_id == bindparam("b_lease"))
@@ -43,6 +45,7 @@ _UPDATE = update(schema.leases).where(
 )
 _DELETE = delete(schema.leases).where(_lease.lease_id == bindparam("b_lease"))
 _REMEMBER = insert(schema.ended_leases)
+_FORGET = delete(schema.ended_leases).where(schema.ended_leases.c.number <= bindparam("b_last"))
 _BELOW = (_lease.lease_id > bindparam("b_after"), _lease.lease_id < bindparam("b_end"))
 _PAGE = select(schema.leases).where(*_BELOW).order_by(_lease.lease_id).limit(bindparam("b_limit"))
 _ID_PAGE = select(_lease.lease_id).where(*_BELOW).order_by(_lease.lease_id).limit(bindparam("b_limit"))
@@ -92,10 +95,10 @@ class Leases(Part):
                     f"the mint intent {intent_id} was settled meanwhile; its key is not handed out"
                 )
             connection.execute(_INSERT, row)
+            watch(connection, lease)
 
         self._database.write(work)
 
-            watch(connection, lease)
     def put_lease(self, record: LeaseRecord) -> None:
         row = lease_row(record, self._barrier)
 
@@ -125,7 +128,8 @@ class Leases(Part):
         def work(connection: Connection) -> bool:
             gone: bool = connection.execute(_DELETE, {"b_lease": lease_id}).rowcount == 1
             if gone and row is not None:
-                connection.execute(_REMEMBER, row)
+                (number,) = connection.execute(_REMEMBER, row).inserted_primary_key or (0,)
+                connection.execute(_FORGET, {"b_last": number - MOST_REMEMBERED})
             return gone
 
         return self._database.write(work)

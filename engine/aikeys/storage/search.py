@@ -61,16 +61,14 @@ class Search(Part):
         first = self._database.read(lambda connection: connection.execute(statement).scalar_one())
         return None if first is None else from_micros(first)
 
-    def forget(self, ended_before: datetime, most: int, issued_before: datetime) -> int:
-        """Let go of some ended leases, those that ended before a moment and all but the `most` latest, and of issues
-        that no limit looks at any more. How many: call it again until there are none."""
-        latest = select(func.max(_ended.number) - most).scalar_subquery()
-        old = select(_ended.number).where(_ended.ended_at < to_micros(ended_before)).limit(_FORGOTTEN_AT_ONCE)
-        many = select(_ended.number).where(_ended.number <= latest).limit(_FORGOTTEN_AT_ONCE)
-        issues = select(_issue.number).where(_issue.at < to_micros(issued_before)).limit(_FORGOTTEN_AT_ONCE)
+    def forget(self, before: datetime) -> int:
+        """Let go of some of the leases that ended and of the issues that were noted before a moment. How many: call
+        it again until there are none."""
+        moment = to_micros(before)
+        ended = select(_ended.number).where(_ended.ended_at < moment).limit(_FORGOTTEN_AT_ONCE)
+        issues = select(_issue.number).where(_issue.at < moment).limit(_FORGOTTEN_AT_ONCE)
         statements = (
-            delete(schema.ended_leases).where(_ended.number.in_(old)),
-            delete(schema.ended_leases).where(_ended.number.in_(many)),
+            delete(schema.ended_leases).where(_ended.number.in_(ended)),
             delete(schema.issues).where(_issue.number.in_(issues)),
         )
 

@@ -113,8 +113,8 @@ def test_what_no_limit_looks_at_is_let_go(store: SqlStore) -> None:
     many = IssueLimits(issues=10_000, period=60)
     for number in range(5):
         assert admitted(store, number, many, at(number))
-    assert store.forget(NOW, 10, at(3)) == 3
-    assert store.forget(NOW, 10, at(3)) == 0
+    assert store.forget(at(3)) == 3
+    assert store.forget(at(3)) == 0
     assert not admitted(store, 9, TWO_A_MINUTE, at(5)), "the others are still there"
 
 

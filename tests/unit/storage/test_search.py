@@ -99,19 +99,22 @@ def test_who_held_an_ended_lease_does_not_stand_in_the_database_in_clear(
     assert b"key-hash-1" in files, "this would find it"
 
 
-def test_the_oldest_are_forgotten_by_age_and_by_number(store: SqlStore) -> None:
-    for number in range(1, 11):
-        end(store, number)
+def test_the_oldest_are_forgotten_by_age_and_by_number(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aikeys.storage.leases.MOST_REMEMBERED", 5)
 
     def left() -> list[str]:
         found = store.ended_of_key(MOUNT, prefix_hash="prefix-hash")
         return [record.key_hash.removeprefix("key-hash-") for record in found]
 
-    assert store.forget(NOW + timedelta(seconds=3), 100, NOW) == 2
-    assert left() == ["3", "4", "5", "6", "7", "8", "9", "10"]
-    assert store.forget(NOW, 5, NOW) == 3
+    for number in range(1, 11):
+        end(store, number)
     assert left() == ["6", "7", "8", "9", "10"]
-    assert store.forget(NOW, 5, NOW) == 0
+    assert store.remembered_since(MOUNT) == NOW + timedelta(seconds=6)
+    assert store.forget(NOW + timedelta(seconds=8)) == 2
+    assert left() == ["8", "9", "10"]
+    assert store.forget(NOW + timedelta(seconds=8)) == 0
 
 
 def test_a_damaged_record_does_not_hide_the_others(store: SqlStore, place: Path) -> None:
