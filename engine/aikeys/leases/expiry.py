@@ -1,4 +1,5 @@
-"""The background of every process: ends leases whose time has come and settles open mint intents.
+"""The background of every process: ends leases whose time has come, settles open mint intents, and tries the keys of
+leases that were revoked by force.
 
 Work is claimed in the store, so any number of processes may run this: what one has claimed no other takes, and what a
 dead one had claimed comes back when its claim lapses. Expiry, a revocation that a client did not wait for, and one
@@ -76,7 +77,11 @@ class Background:
 
     def start(self) -> None:
         self._manager.wake = self.wake
-        for name, loop in (("aikeys-expiry", self._lease_loop), ("aikeys-settle", self._intent_loop)):
+        for name, loop in (
+            ("aikeys-expiry", self._lease_loop),
+            ("aikeys-settle", self._intent_loop),
+            ("aikeys-forced", self._forced_loop),
+        ):
             thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -246,6 +251,13 @@ class Background:
             if not worked:
                 self._wake_intents.wait(self._settings.poll)
                 self._wake_intents.clear()
+
+    # what was forced
+
+    def _forced_loop(self) -> None:
+        while not self._stopping.is_set():
+            if not self._try("keys given up by force could not be looked at", self._manager.forced.run_once):
+                self._stopping.wait(self._settings.poll)
 
     def _try(self, what: str, work: Callable[[], object]) -> object:
         """The loops outlive everything: a full disk, a relay's nonsense, a mistake of ours."""

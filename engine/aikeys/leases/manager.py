@@ -21,6 +21,7 @@ from aikeys.framework.deadline import Deadline
 from aikeys.framework.request import Caller, Mount
 from aikeys.framework.response import EngineError, InvalidRequest, Secret, Unavailable
 from aikeys.leases.arithmetic import PastMaxTTL, calculate_ttl
+from aikeys.leases.forced import ForcedKeys
 from aikeys.leases.lease import (
     BATCH,
     LeaseCallbacks,
@@ -75,6 +76,7 @@ class LeaseManager:
         self.revocation = Revocation(
             store, clock, callbacks, mount_of, self.settings, observer=observer, rng=rng
         )
+        self.forced = ForcedKeys(store, clock, callbacks, mount_of, self.settings, rng=rng)
         self.wake: Callable[[], None] = lambda: None
 
     # issue and renew
@@ -250,7 +252,7 @@ class LeaseManager:
         raise InvalidRequest(f'failed to revoke "{ids[index]}"{counted}: {reason}')
 
     def revoke_force(self, prefix: str) -> None:
-        """End all leases below `prefix` even where the relay does not: an operator's decision, each risk logged."""
+        """End all leases below `prefix` even where the relay does not: an operator's decision, each risk on record."""
         ids, _ = self._ids(prefix)
         if not ids:
             return

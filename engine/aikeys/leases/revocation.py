@@ -18,6 +18,7 @@ from aikeys.errors import AikeysError, StorageError
 from aikeys.framework.clock import Clock
 from aikeys.framework.request import Mount
 from aikeys.framework.response import EngineError, RelayRateLimited
+from aikeys.leases.forced import forced_key, told
 from aikeys.leases.lease import ERROR_LENGTH, LeaseCallbacks, LeaseObserver, StillAccepted, secret_of
 from aikeys.leases.settings import LeaseSettings
 from aikeys.redaction import redactor
@@ -73,7 +74,8 @@ class Revocation:
         return report
 
     def force(self, lease: LeaseRecord, *, ask_relay: bool) -> bool:
-        """Delete the lease whatever the relay says, and put the risk on record. Whether the relay revoked the key."""
+        """Delete the lease whatever the relay says, and put the risk on record, where it stays until it is closed
+        (`ForcedKeys`). Whether the relay revoked the key."""
         reason = "the relay was not asked, it does not answer"
         if ask_relay:
             try:
@@ -81,15 +83,16 @@ class Revocation:
                 return True
             except AikeysError as error:
                 reason = redactor.redact(str(error))
+        now = self._clock.now()
+        # What an attempt has put on record meanwhile.
+        lease = self._store.lease(lease.lease_id) or lease
+        pause = self._settings.backoff.wait(1, self._rng)
+        key = forced_key(lease, reason, now, now + timedelta(seconds=pause))
         _log.warning(
             "a lease is deleted by force; its key may still be accepted until its end at the relay",
-            lease_id=lease.lease_id,
-            role=lease.role,
-            key_id=str(lease.internal.get("ref", {}).get("key_id", "")),
-            key_ends=str(lease.internal.get("upstream_expires_at", "")),
-            error=reason,
+            **told(key),
         )
-        self._store.delete_lease(lease.lease_id)
+        self._store.force_lease(key)
         return False
 
     def _note_failure(self, lease: LeaseRecord, error: EngineError, cause: str) -> None:

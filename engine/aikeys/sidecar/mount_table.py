@@ -7,8 +7,13 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
+import structlog
+
 from aikeys.framework.request import Mount
+from aikeys.leases.forced import told
 from aikeys.storage.interface import MountRecord, Store
+
+log = structlog.get_logger(__name__)
 
 # The owner mark of a mount at the relay: lower-case base32 (RFC 4648), eight characters.
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
@@ -125,8 +130,14 @@ class MountTable:
         return self.update(uuid, path=path.rstrip("/") + "/")
 
     def remove(self, uuid: str) -> None:
-        """Forget the mount and its entries. StorageError while it has leases or intents."""
+        """Forget the mount and its entries. StorageError while it has leases or intents.
+
+        Keys whose leases were revoked by force hold nothing up; with the mount goes what could still revoke them.
+        """
+        forced = self._store.forced_keys(uuid)
         self._store.delete_mount(uuid)
+        for key in forced:
+            log.warning("a key given up by force is tried no more; it may live until its end", **told(key))
         self.refresh()
 
     # -- inner --------------------------------------------------------------------------------------------------

@@ -13,14 +13,15 @@ from aikeys.storage import schema
 from aikeys.storage.barrier import Barrier, new_data_key
 from aikeys.storage.chores import Chores
 from aikeys.storage.database import Database
+from aikeys.storage.forced import Forced
 from aikeys.storage.intents import Intents
 from aikeys.storage.leases import Leases
 from aikeys.storage.mounts import Mounts
 from aikeys.storage.rows import to_micros
 from aikeys.storage.search import Search
 from aikeys.storage.sqlite import SqliteDatabase
-from aikeys.storage.wrapped import Wrapped
 from aikeys.storage.tokens import Tokens
+from aikeys.storage.wrapped import Wrapped
 
 
 class SqlStore(Mounts, Intents, Leases, Forced, Search, Tokens, Chores, Wrapped):
