@@ -140,6 +140,7 @@ class Background:
     def _dispatch(self) -> None:
         now = self._clock.now()
         if self._store.lapsed_wrapped(now, _LAPSED_AT_ONCE):
+            reach("wrap.lapsed")
             _log.info("wrapped answers ended unread; their leases are revoked")
         self._probe_troubled()
         self._keep_claims()

@@ -35,9 +35,11 @@ class RevocationPool:
         self._stopped = False
 
     def add(self, mount_uuid: str, leases: Iterable[LeaseRecord]) -> None:
+        """Those that are here already are left out: one that was made due again meanwhile is claimed once more."""
         with self._changed:
-            self._waiting.setdefault(mount_uuid, deque()).extend(leases)
-            self._in_flight.setdefault(mount_uuid, {})
+            waiting = self._waiting.setdefault(mount_uuid, deque())
+            held = {lease.lease_id for lease in waiting} | self._in_flight.setdefault(mount_uuid, {}).keys()
+            waiting.extend(lease for lease in leases if lease.lease_id not in held)
         self.poke()
 
     def poke(self) -> None:

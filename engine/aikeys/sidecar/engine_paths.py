@@ -30,6 +30,7 @@ from aikeys.sidecar import authorization, envelope, references
 from aikeys.sidecar.authorization import Proof, Refused
 from aikeys.sidecar.exchange import Exchange, Reply
 from aikeys.sidecar.verbs import Asked, read_request
+from aikeys.storage.failpoints import reach
 
 if TYPE_CHECKING:
     from aikeys.sidecar.context import Sidecar
@@ -208,6 +209,7 @@ def _success(
     if wrap_info is None:
         return Reply(200, envelope.to_json(fields))
     sidecar.wrapped.put(wrap_info, fields, lease_id)
+    reach("wrap.stored")
     return envelope.wrapped(wrap_info, mount_type=sidecar.upstream.mount_type(""))
 
 

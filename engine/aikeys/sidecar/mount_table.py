@@ -101,8 +101,12 @@ class MountTable:
         namespace: str = "",
         description: str = "",
         options: dict[str, str] | None = None,
+        mark: str = "",
     ) -> Mount:
-        """A new mount. `uuid`, `accessor` and the two effective TTLs (seconds) are those of its shadow upstream."""
+        """A new mount. `uuid`, `accessor` and the two effective TTLs (seconds) are those of its shadow upstream.
+
+        With `mark` it completes that enabling; where another process has done so, the mount is the one it made.
+        """
         record = MountRecord(
             uuid=uuid,
             path=path.rstrip("/") + "/",
@@ -115,7 +119,11 @@ class MountTable:
             description=description,
             options=options,
         )
-        self._store.put_mount(record)
+        if not mark:
+            self._store.put_mount(record)
+        elif not self._store.adopt_mount(mark, record):
+            self.refresh()
+            return self.by_uuid(uuid)
         self.refresh()
         return mount_of(record)
 

@@ -11,36 +11,65 @@ import os
 import re
 import signal
 import threading
+from collections.abc import Mapping
 
 from aikeys.errors import SettingsError, StorageError
 
 VARIABLE = "AIKEYS_FAILPOINTS"
 
-# Every point in the code, so that a test can go through all of them and none is forgotten.
-POINTS = (
-    "store.before_commit",
-    "store.after_commit",
-    "issue.before_intent",
-    "issue.intent_stored",
-    "issue.relay_answered",
-    "issue.before_lease",
-    "issue.lease_stored",
-    "issue.unknown_noted",
-    "issue.refusal_noted",
-    "issue.abandoned",
-    "renew.relay_extended",
-    "renew.stored",
-    "revoke.marked",
-    "revoke.relay_revoked",
-    "revoke.lease_deleted",
-    "revoke.failure_noted",
-    "expiry.claimed",
-    "resolve.claimed",
-    "resolve.found",
-    "resolve.replayed",
-    "resolve.revoked",
-    "resolve.settled",
-)
+# Every point in the code and where the process stands there, so that a test can go through all of them and none is
+# forgotten.
+POINTS: Mapping[str, str] = {
+    "store.before_commit": "a batch of transactions is written, and not committed",
+    "store.after_commit": "the batch is on the disk, and nobody has been told",
+    # a key and its lease
+    "issue.before_intent": "the caller may, and nothing is on record yet",
+    "issue.intent_stored": "the intent is on the disk, the relay not asked yet",
+    "issue.relay_answered": "the relay has made the key",
+    "issue.before_lease": "the key exists, its lease is about to replace the intent",
+    "issue.lease_stored": "the lease is on the disk, the caller has no answer",
+    "issue.unknown_noted": "the relay's answer is lost, and the intent says so",
+    "issue.refusal_noted": "the relay has refused, and the intent is gone",
+    "issue.abandoned": "the key cannot be handed out, which is on record; it is not revoked yet",
+    "renew.relay_extended": "the relay has moved the key's end, the lease is unchanged",
+    "renew.stored": "the lease has its new end, the caller has no answer",
+    "revoke.marked": "the decision is on the disk, the relay not asked yet",
+    "revoke.relay_revoked": "the relay refuses the key, the lease still exists",
+    "revoke.lease_deleted": "the lease is gone, the caller has no answer",
+    "revoke.failure_noted": "the relay did not revoke, and the next attempt is on record",
+    "expiry.claimed": "leases whose end has come are claimed by this process",
+    "resolve.claimed": "open intents are claimed by this process",
+    "resolve.found": "the relay has said which keys an intent made",
+    "resolve.replayed": "an order was put to the relay again, and its key is known",
+    "resolve.revoked": "the key of an intent is revoked",
+    "resolve.settled": "nothing lives of an intent that is still on record",
+    # wrapped answers
+    "wrap.stored": "the answer lies behind the wrapping token, which the caller does not have yet",
+    "wrap.lapsed": "answers that nobody read are gone, and their leases are to be revoked",
+    "unwrap.spent": "the upstream has spent the wrapping token, our answer is still there",
+    "unwrap.taken": "our answer is gone, and the caller has not got it",
+    "rewrap.stored": "the answer lies behind both wrapping tokens",
+    "rewrap.taken": "the answer lies behind the new token, which the caller does not have yet",
+    # mounts
+    "enable.intended": "the mark is on the disk, the upstream not asked yet",
+    "enable.mounted": "the upstream has answered the request for the shadow",
+    "enable.recorded": "the mount is on record, its markers are not in their places",
+    "enable.ready": "all is in its place, the caller has no answer",
+    "enable.given_up": "nothing was mounted, and the mark is gone",
+    "enable.tainted": "the mount could not be set up, and its record says that it is to go",
+    "enable.unmounted": "the upstream has answered the request to take it back",
+    "tune.tuned": "the upstream has answered the request to tune",
+    "tune.recorded": "the new values are on record",
+    "remount.asked": "the upstream has answered the request to move",
+    "remount.leases_ended": "the leases under the old path are to be revoked, the record has not moved",
+    "remount.followed": "the record has moved",
+    "mount.set_aside": "the record of a mount that is gone upstream has made room for another",
+    "disable.tainted": "the mount is tainted, its leases live",
+    "disable.emptied": "the last lease is gone, the upstream not asked yet",
+    "disable.unmounted": "the upstream has answered the request to disable",
+    "disable.refused": "the upstream has refused, and the mount is served again",
+    "disable.forgotten": "the mount is gone from both sides",
+}
 
 _ENTRY = re.compile(r"(?P<name>[a-z_.]+)=(?P<action>kill|error)(?::(?P<nth>[1-9][0-9]*))?")
 

@@ -18,7 +18,7 @@ from aikeys.errors import AikeysError
 from aikeys.redaction import redactor
 
 __all__ = [
-    "EndedLease", "EntryStore", "ForcedKey", "Holder", "IntentRecord", "IntentState", "IssueLimits", "KnownKeys", "LeaseRecord",
+    "Enabling", "EndedLease", "EntryStore", "ForcedKey", "Holder", "IntentRecord", "IntentState", "IssueLimits", "KnownKeys", "LeaseRecord",
     "LeaseState", "LimitReached", "MountRecord", "Store", "TokenRecord", "WrappedRecord", "replace",
 ]  # fmt: skip
 
@@ -41,6 +41,18 @@ class MountRecord:
     description: str = ""
     options: dict[str, str] | None = None
     tainted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Enabling:
+    """A mount that the upstream may have made for us and that is not on record yet.
+
+    `mark` stands in the options of that mount and in no other's; `path` is the one asked for, without its slash.
+    """
+
+    mark: str
+    path: str
+    asked_at: datetime
 
 
 class IntentState(enum.StrEnum):
@@ -302,6 +314,13 @@ class Store(Protocol):
     def put_mount(self, record: MountRecord) -> None: ...
     def delete_mount(self, uuid: str) -> None:
         """Remove the mount and its entries. Refused with StorageError while it has leases or intents."""
+        ...
+
+    def put_enabling(self, record: Enabling) -> None: ...
+    def enablings(self) -> list[Enabling]: ...
+    def delete_enabling(self, mark: str) -> None: ...
+    def adopt_mount(self, mark: str, record: MountRecord) -> bool:
+        """Store the mount and remove its enabling in one transaction; False, and nothing done, when that is gone."""
         ...
 
     def generation(self) -> int:

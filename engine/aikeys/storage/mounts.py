@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -13,8 +13,8 @@ from aikeys.errors import StorageError
 from aikeys.storage import schema
 from aikeys.storage.barrier import Barrier
 from aikeys.storage.database import Database, Part, range_end
-from aikeys.storage.interface import MountRecord
-from aikeys.storage.rows import mount_record, mount_row
+from aikeys.storage.interface import Enabling, MountRecord
+from aikeys.storage.rows import from_micros, mount_record, mount_row, to_micros
 
 _ALL_MOUNTS = select(schema.mounts).order_by(schema.mounts.c.namespace, schema.mounts.c.path)
 _DELETE_MOUNT = delete(schema.mounts).where(schema.mounts.c.uuid == bindparam("b_uuid"))
@@ -24,6 +24,8 @@ _LEASES_OF = (
 _INTENTS_OF = (
     select(func.count()).select_from(schema.intents).where(schema.intents.c.mount_uuid == bindparam("b_uuid"))
 )
+_ENABLINGS = select(schema.enablings).order_by(schema.enablings.c.asked_at)
+_DELETE_ENABLING = delete(schema.enablings).where(schema.enablings.c.mark == bindparam("b_mark"))
 _BUMP = update(schema.generation).values(value=schema.generation.c.value + 1)
 _GENERATION = "SELECT value FROM generation"
 
@@ -77,6 +79,32 @@ class Mounts(Part):
                 connection.execute(_BUMP)
 
         self._database.write(work)
+
+    def put_enabling(self, record: Enabling) -> None:
+        row = {"mark": record.mark, "path": record.path, "asked_at": to_micros(record.asked_at)}
+        self._database.write(lambda connection: connection.execute(insert(schema.enablings), row) and None)
+
+    def enablings(self) -> list[Enabling]:
+        rows = self._database.read(lambda connection: connection.execute(_ENABLINGS).all())
+        return [Enabling(row.mark, row.path, from_micros(row.asked_at)) for row in rows]
+
+    def delete_enabling(self, mark: str) -> None:
+        self._database.write(
+            lambda connection: connection.execute(_DELETE_ENABLING, {"b_mark": mark}) and None
+        )
+
+    def adopt_mount(self, mark: str, record: MountRecord) -> bool:
+        """Whether it was still to be adopted: two processes that come upon it together make one mount of it."""
+        row = mount_row(record, self._barrier)
+
+        def work(connection: Connection) -> bool:
+            if not connection.execute(_DELETE_ENABLING, {"b_mark": mark}).rowcount:
+                return False
+            upsert(connection, schema.mounts, ("uuid",), row)
+            connection.execute(_BUMP)
+            return True
+
+        return self._database.write(work)
 
     def generation(self) -> int:
         value: int = self._database.scalar(_GENERATION)

@@ -78,6 +78,15 @@ entries = Table(
     Column("sealed_value", LargeBinary, nullable=False),
 )
 
+# Mounts that the upstream was asked for and that are not among `mounts` yet.
+enablings = Table(
+    "enablings",
+    metadata,
+    Column("mark", Text, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+)
+
 intents = Table(
     "intents",
     metadata,

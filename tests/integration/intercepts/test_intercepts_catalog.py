@@ -27,7 +27,8 @@ def test_the_ui_sees_our_mounts_as_ours_where_the_caller_may_see_them(stand: Sta
     entry = ours["data"]["secret"][f"{path}/"]
     assert entry["type"] == "ai-keys"
     model = theirs["data"]["secret"][f"{path}/"]
-    changed = {"type", "running_plugin_version"}
+    assert entry["options"] == {}
+    changed = {"type", "running_plugin_version", "options"}
     assert {k: v for k, v in entry.items() if k not in changed} == {
         k: v for k, v in model.items() if k not in changed
     }

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,18 @@ ADMIN = 'path "sys/mounts/*" { capabilities = ["create", "read", "update", "dele
 def shown(stand: Stand, path: str, *, upstream: bool = False) -> dict[str, Any] | None:
     entry: dict[str, Any] | None = stand.ok("GET", "sys/mounts", upstream=upstream)["data"].get(f"{path}/")
     return entry
+
+
+@contextmanager
+def sidecar_may(stand: Stand, *blocks: str) -> Iterator[None]:
+    """The sidecar's own policy with these blocks more."""
+    where = "sys/policies/acl/aikeys-sidecar"
+    before = stand.server.request("GET", where)["data"]["policy"]
+    stand.server.request("PUT", where, {"policy": "\n".join([before, *blocks])})
+    try:
+        yield
+    finally:
+        stand.server.request("PUT", where, {"policy": before})
 
 
 # -- enabling ---------------------------------------------------------------------------------------------------
@@ -178,23 +192,39 @@ def test_a_mount_that_cannot_be_adopted_is_taken_back(stand: Stand) -> None:
     assert stand.record(path) is None
 
 
-def test_what_cannot_be_taken_back_is_said_in_full(stand: Stand) -> None:
-    """Neither this caller nor the sidecar may disable."""
+def test_what_cannot_be_taken_back_is_said_and_completed_when_it_can_be(stand: Stand) -> None:
+    """Neither this caller nor the sidecar may disable, and the sidecar may not read there yet."""
     path = f"outside-{secrets.token_hex(4)}"
     enable_only = stand.token(f'path "sys/mounts/{path}" {{ capabilities = ["create", "update"] }}')
 
     answer = stand.call("POST", f"sys/mounts/{path}", {"type": "ai-keys"}, token=enable_only)
 
-    assert answer.status_code == 500
-    assert (
-        f"a kv mount without function stands at {path}/; disable it and try again"
-        in answer.json()["errors"][0]
-    )
+    assert answer.status_code == 503
+    assert f"the mount at {path}/ is not ready yet" in answer.json()["errors"][0]
     assert stand.record(path) is None
     entry = shown(stand, path)
     assert entry is not None
     assert entry["type"] == "kv"
-    stand.ok("DELETE", f"sys/mounts/{path}")
+    with sidecar_may(
+        stand,
+        f'path "{path}/*" {{ capabilities = ["create", "read", "update", "list"] }}',
+        f'path "sys/mounts/{path}/tune" {{ capabilities = ["read"] }}',
+    ):
+        reconcile_mounts(stand.sidecar)
+        stand.configure(path)
+        assert stand.works(stand.key(path))
+        stand.ok("DELETE", f"sys/mounts/{path}")
+
+
+def test_a_policy_that_lists_the_parameters_without_options_mounts_all_the_same(stand: Stand) -> None:
+    path = stand.path()
+    listed = stand.token(
+        f'path "sys/mounts/{path}" {{ capabilities = ["create", "update"] allowed_parameters = {{ "type" = [] }} }}'
+    )
+    stand.ok("POST", f"sys/mounts/{path}", {"type": "ai-keys"}, token=listed)
+
+    assert stand.record(path) is not None
+    assert stand.sidecar.store.enablings() == []
 
 
 # -- tuning -----------------------------------------------------------------------------------------------------

@@ -65,6 +65,18 @@ def test_options_read_back_exactly_as_they_are_stored(options: dict[str, str] | 
     assert entries.dressed(entry(OURS, options), ENGINE)["options"] == options
 
 
+@pytest.mark.parametrize("options", [None, {}, {"team": "ml"}])
+def test_the_mark_of_the_request_is_not_shown(options: dict[str, str] | None) -> None:
+    kept = entry(OURS, entries.marked(options, "0123abcd"))
+
+    assert entries.dressed(kept, ENGINE)["options"] == options
+    body = {"request_id": "r", "default_lease_ttl": 1, "options": kept["options"]}
+    shown = entries.dress_tuning({**body, "data": body})
+    expected = {name: value for name, value in body.items() if name != "options"}
+    expected |= {"options": options} if options else {}
+    assert shown == {**expected, "data": expected}
+
+
 def test_another_mount_at_our_old_path_keeps_its_own_type() -> None:
     table = {"ai-keys/": entry(THEIRS)}
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aikeys.sidecar.intercepts.enabling import as_shadow, asks_for, asks_unserved
+from aikeys.sidecar.intercepts.enabling import as_shadow, asks_for, asks_unserved, with_mark
+from aikeys.sidecar.intercepts.entries import MARK_OPTION, unmarked
 from aikeys.sidecar.intercepts.tuning import names_a_version
 from aikeys.sidecar.intercepts.upstream_mounts import UpstreamMount
 
@@ -51,6 +52,30 @@ def test_the_older_form_stays_the_older_form() -> None:
     assert as_shadow({"type": "plugin", "config": {"plugin_name": "ai-keys", "max_lease_ttl": 5}}) == {
         "type": "plugin", "config": {"plugin_name": "kv", "max_lease_ttl": 5}
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "stored"),
+    [
+        ({}, {}),
+        ({"options": None}, None),
+        ({"options": {}}, {}),
+        ({"options": []}, {}),
+        ({"options": {"team": "ml", "tier": 1}}, {"team": "ml", "tier": "1"}),
+        ({"options": ["team=ml"]}, {"team": "ml"}),
+        ({"options": "team=ml"}, {"team": "ml"}),
+    ],
+)
+def test_with_the_mark_taken_out_the_options_are_what_the_servers_store_without_it(
+    fields: dict[str, Any], stored: dict[str, str] | None
+) -> None:
+    asked = with_mark({"type": "kv", "description": "d", **fields}, "0123abcd")
+
+    assert {name: value for name, value in asked.items() if name != "options"} == {
+        "type": "kv", "description": "d"
+    }  # fmt: skip
+    assert MARK_OPTION in asked["options"]
+    assert unmarked(asked["options"]) == (stored, "0123abcd")
 
 
 @pytest.mark.parametrize(

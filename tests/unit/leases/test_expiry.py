@@ -309,3 +309,26 @@ def test_the_pool_shares_its_threads_between_mounts() -> None:
     until(lambda: len(order) == 40)
     assert 7 <= order[:20].count("b") <= 13
     assert pool.stop(1) == []
+
+
+def test_a_lease_that_is_made_due_again_while_it_is_revoked_is_not_revoked_twice() -> None:
+    """As by two requests for the same prefix."""
+    done: list[str] = []
+    begun, gate = threading.Event(), threading.Event()
+
+    def run(lease: LeaseRecord) -> None:
+        begun.set()
+        gate.wait(10)
+        done.append(lease.lease_id)
+
+    pool = RevocationPool(2, run, lambda _mount, _in_flight: True)
+    now = SystemClock().now()
+    first, second = (LeaseRecord(f"a/{n}", "a", "a", "api_key", {}, now, now, now) for n in (1, 2))
+    pool.add("a", [first])
+    assert begun.wait(10)
+    pool.add("a", [first, second])
+    pool.add("a", [first, second])
+    gate.set()
+    until(lambda: pool.held() == [])
+    assert sorted(done) == ["a/1", "a/2"]
+    assert pool.stop(10) == []

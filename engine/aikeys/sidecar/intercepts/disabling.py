@@ -18,6 +18,7 @@ from aikeys.sidecar import envelope
 from aikeys.sidecar.exchange import Exchange, Reply
 from aikeys.sidecar.intercepts import authority
 from aikeys.sidecar.intercepts.answers import refused
+from aikeys.storage.failpoints import reach
 
 if TYPE_CHECKING:
     from aikeys.sidecar.context import Sidecar
@@ -36,20 +37,25 @@ def disable(sidecar: Sidecar, exchange: Exchange, mount: Mount) -> Reply:
         return forbidden
     was_tainted = mount.tainted
     sidecar.mounts.update(mount.uuid, tainted=True)
+    reach("disable.tainted")
     problem = empty(sidecar, mount)
     if problem is not None:
         return problem
+    reach("disable.emptied")
     reply = sidecar.upstream.forward(exchange)
+    reach("disable.unmounted")
     if reply.status != 204:
         # The upstream had the last word, and it was no: the mount goes on, without its old leases.
         if not was_tainted:
             sidecar.mounts.update(mount.uuid, tainted=False)
+            reach("disable.refused")
         return reply
     try:
         sidecar.mounts.remove(mount.uuid)
     except StorageError as error:
         # A lease came in at the last moment: the reconciliation ends it and then forgets the mount.
         log.error("mount_record_left", path=mount.path, uuid=mount.uuid, error=str(error))
+    reach("disable.forgotten")
     log.info("mount_disabled", path=mount.path, uuid=mount.uuid)
     return reply
 

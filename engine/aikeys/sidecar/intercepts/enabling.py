@@ -2,7 +2,8 @@
 
 Upstream no engine has our name, so it refuses the caller's own request, but only after it has checked everything
 else: the token, the policy with its parameter constraints, the path, TTLs and options. That refusal is the proof.
-Then the same request goes there once more with the shadow's type in place of ours, and the mount is adopted.
+Then the same request goes there once more with the shadow's type in place of ours and a mark in its options, and the
+mount is adopted (`adopting`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from aikeys.framework.request import Mount
 from aikeys.framework.response import EngineError
 from aikeys.sidecar import envelope
 from aikeys.sidecar.exchange import Exchange, Reply
+from aikeys.sidecar.intercepts.adopting import adopt, give_up, intend, set_aside
 from aikeys.sidecar.intercepts.answers import as_body, engine_of, fields_or_none
-from aikeys.sidecar.intercepts.entries import SHADOW_TYPE
-from aikeys.sidecar.intercepts.reconciling import set_aside
-from aikeys.sidecar.intercepts.upstream_mounts import read_lifetimes, read_mount
-from aikeys.sidecar.upstream import UpstreamDown
+from aikeys.sidecar.intercepts.entries import SHADOW_TYPE, marked
+from aikeys.sidecar.intercepts.upstream_mounts import read_mount
+from aikeys.storage.failpoints import reach
 
 if TYPE_CHECKING:
     from aikeys.sidecar.context import Sidecar
@@ -46,17 +47,37 @@ def enable(sidecar: Sidecar, exchange: Exchange, path: str) -> Reply | None:
     config = fields.get("config")
     if isinstance(config, dict) and asks_unserved(config) and sidecar.upstream.product().is_vault:
         return unserved(name)
-    reply = sidecar.upstream.forward(exchange, body=as_body(as_shadow(fields)))
+    reply, mark = _ask(sidecar, exchange, path, as_shadow(fields))
+    reach("enable.mounted")
     if reply.status != 204:
+        # After a failure of the server's nobody knows: the mount may still come, and then it has the mark.
+        if mark and reply.status < 500:
+            give_up(sidecar, mark)
         return reply
-    adopted: list[Mount] = []
+    mount: Mount | None = None
     try:
-        _adopt(sidecar, path, adopted)
+        mount = adopt(sidecar, read_mount(sidecar, path), mark)
+        sidecar.shadow.sync(mount)
     except (EngineError, StorageError) as error:
         log.error("mount_not_adopted", path=path, error=str(error))
-        return _undo(sidecar, exchange, path, adopted, error)
-    log.info("mount_enabled", path=adopted[0].path, uuid=adopted[0].uuid)
+        return _undo(sidecar, exchange, path, error, mark=mark, mount=mount)
+    reach("enable.ready")
+    log.info("mount_enabled", path=mount.path, uuid=mount.uuid)
     return reply
+
+
+def _ask(sidecar: Sidecar, exchange: Exchange, path: str, shadow: Mapping[str, Any]) -> tuple[Reply, str]:
+    """The upstream's answer to the request for the shadow, and the mark that the mount has, "" for none.
+
+    Where no answer comes (`UpstreamDown`) it is on record which mount to look for.
+    """
+    mark = intend(sidecar, path)
+    reply = sidecar.upstream.forward(exchange, body=as_body(with_mark(shadow, mark)))
+    if reply.status != 403:
+        return reply, mark
+    # A policy that lists the parameters of such a request need not have the options among them.
+    give_up(sidecar, mark)
+    return sidecar.upstream.forward(exchange, body=as_body(shadow)), ""
 
 
 def _another_engine(sidecar: Sidecar, exchange: Exchange, path: str) -> Reply | None:
@@ -93,6 +114,14 @@ def as_shadow(fields: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
+def with_mark(shadow: Mapping[str, Any], mark: str) -> dict[str, Any]:
+    """The request for the shadow with `mark` among its options. They are valid: the upstream has checked them."""
+    # Both servers store none for a null, and empty ones where the field is missing.
+    given = shadow.get("options", {})
+    options = None if given is None else convert("options", FieldType.KV_PAIRS, given)
+    return {**shadow, "options": marked(options, mark)}
+
+
 def asks_unserved(settings: Mapping[str, Any]) -> bool:
     value = settings.get(UNSERVED_OPTION)
     try:
@@ -105,42 +134,26 @@ def unserved(name: str) -> Reply:
     return envelope.errors(400, [f'secrets engine "{name}" does not allow setting {UNSERVED_OPTION}'])
 
 
-def _adopt(sidecar: Sidecar, path: str, adopted: list[Mount]) -> None:
-    """`adopted` holds the mount as soon as it is on record, whatever fails after that."""
-    entry = read_mount(sidecar, path)
-    if not entry.uuid or not entry.serves_as_shadow:
-        raise UpstreamDown(f"the new mount at {path}/ is not what was asked for")
-    lifetimes = read_lifetimes(sidecar, path)
-    gone = sidecar.mounts.by_path(path)
-    if gone is not None:
-        set_aside(sidecar, gone)
-    mount = sidecar.mounts.add(
-        path=entry.path,
-        uuid=entry.uuid,
-        accessor=entry.accessor,
-        default_lease_ttl=lifetimes.default_lease_ttl,
-        max_lease_ttl=lifetimes.max_lease_ttl,
-        description=entry.description,
-        options=entry.options,
-    )
-    adopted.append(mount)
-    sidecar.shadow.sync(mount)
+def _undo(
+    sidecar: Sidecar, exchange: Exchange, path: str, error: Exception, *, mark: str, mount: Mount | None
+) -> Reply:
+    """The new mount goes again: by the caller, who has just made it, else by the sidecar's own token.
 
-
-def _undo(sidecar: Sidecar, exchange: Exchange, path: str, adopted: list[Mount], error: Exception) -> Reply:
-    """The new mount goes again: by the caller, who has just made it, else by the sidecar's own token."""
-    gone = _unmounted(sidecar, exchange, path)
+    `mount` when it is on record already; `mark` when it would come on record by itself.
+    """
+    try:
+        gone = _taken_back(sidecar, exchange, path, mount)
+    except StorageError as failure:
+        log.error("mount_record_left", path=path, error=str(failure))
+        gone = False
     if gone:
-        for mount in adopted:
-            try:
-                sidecar.mounts.remove(mount.uuid)
-            except StorageError as failure:
-                log.error("mount_record_left", path=mount.path, uuid=mount.uuid, error=str(failure))
+        if mark and mount is None:
+            give_up(sidecar, mark)
         return envelope.errors(
             503, [f"the mount could not be set up ({error}); nothing was mounted, try again"]
         )
-    if adopted:
-        # On record: the markers are put in their places with the next reconciliation.
+    if mark or mount is not None:
+        # The next reconciliation completes it and puts its markers in their places.
         return envelope.errors(
             503, [f"the mount at {path}/ is not ready yet ({error}); it will be when that is over"]
         )
@@ -149,6 +162,21 @@ def _undo(sidecar: Sidecar, exchange: Exchange, path: str, adopted: list[Mount],
         "disable it and try again"
     )
     return envelope.errors(500, [text])
+
+
+def _taken_back(sidecar: Sidecar, exchange: Exchange, path: str, mount: Mount | None) -> bool:
+    if mount is None:
+        return _unmounted(sidecar, exchange, path)
+    # Whatever ends this process now, the record then says what was to happen.
+    sidecar.mounts.update(mount.uuid, tainted=True)
+    reach("enable.tainted")
+    gone = _unmounted(sidecar, exchange, path)
+    reach("enable.unmounted")
+    if gone:
+        sidecar.mounts.remove(mount.uuid)
+    else:
+        sidecar.mounts.update(mount.uuid, tainted=False)
+    return gone
 
 
 def _unmounted(sidecar: Sidecar, exchange: Exchange, path: str) -> bool:

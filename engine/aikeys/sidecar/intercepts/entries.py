@@ -1,7 +1,8 @@
 """Mount entries as the upstream shows them, with ours said to be what they are. No IO.
 
 Upstream, a mount of ours is a kv mount. In `sys/mounts` and `sys/internal/ui/mounts` only its type and its running
-version are changed; all else (accessor, TTLs, options, description) is the upstream's own and true of ours.
+version are changed, and the mark of the request that made it is left out of its options; all else (accessor, TTLs,
+options, description) is the upstream's own and true of ours.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from aikeys.framework.request import Mount
 # The engine that stands at our paths upstream. Without an option `version` it is version 1 on both servers.
 SHADOW_TYPE = "kv"
 DEPRECATION_STATUS = "supported"
+# An option of every shadow: which request of a sidecar's made it, so that a mount whose answer was lost is known again
+# and nobody else's is taken for it. Clients that come through the sidecar do not see it.
+MARK_OPTION = "aikeys_request"
+# Behind the mark when no options were given: then none read back, which is something else than empty ones.
+_NONE_GIVEN = "/none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +57,27 @@ def is_ours(mounts: KnownMounts, path: str, entry: Mapping[str, Any]) -> bool:
     return entry.get("type") == SHADOW_TYPE and mounts.by_path(path) is not None
 
 
+def marked(options: Mapping[str, Any] | None, mark: str) -> dict[str, Any]:
+    """Options to mount with. `options` as they were given, None for none."""
+    return {**(options or {}), MARK_OPTION: mark + (_NONE_GIVEN if options is None else "")}
+
+
+def unmarked(options: Any) -> tuple[Any, str]:
+    """Options as they were given, and the mark; "" where there is none."""
+    if not isinstance(options, Mapping) or MARK_OPTION not in options:
+        return options, ""
+    rest = {name: value for name, value in options.items() if name != MARK_OPTION}
+    mark = str(options[MARK_OPTION])
+    given_none = mark.endswith(_NONE_GIVEN)
+    return rest or (None if given_none else {}), mark.removesuffix(_NONE_GIVEN)
+
+
 def dressed(entry: Mapping[str, Any], engine: EngineType) -> dict[str, Any]:
     """The entry with our type. Keys that are not there are not added: each listing shows its own set."""
     changed = dict(entry)
     changed["type"] = engine.name
+    if "options" in changed:
+        changed["options"], _ = unmarked(changed["options"])
     if "running_plugin_version" in changed:
         changed["running_plugin_version"] = engine.running_version
     return changed
@@ -82,6 +105,17 @@ def dress_single(body: Mapping[str, Any], mounts: KnownMounts, engine: EngineTyp
         body,
         lambda entry: dressed(entry, engine) if "uuid" in entry and is_ours(mounts, "", entry) else entry,
     )
+
+
+def dress_tuning(body: Mapping[str, Any]) -> dict[str, Any]:
+    """`GET sys/mounts/<path>/tune` of a mount of ours. The servers leave `options` out where there are none."""
+    return _dressed_twice(body, _without_mark)
+
+
+def _without_mark(entry: Mapping[str, Any]) -> dict[str, Any]:
+    options, _ = unmarked(entry.get("options"))
+    rest = {name: value for name, value in entry.items() if name != "options"}
+    return {name: options if name == "options" else rest[name] for name in entry if name in rest or options}
 
 
 def dress_ui_listing(body: Mapping[str, Any], mounts: KnownMounts, engine: EngineType) -> dict[str, Any]:

@@ -25,9 +25,12 @@ def read_table(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
 
 
 def read_entry(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
-    """GET `sys/mounts/<path>`. What `…/tune` answers is true of ours as it stands."""
-    if _named(exchange).endswith(TUNE):
-        return None
+    """GET `sys/mounts/<path>`. What `…/tune` answers is true of ours, but for the mark in the options."""
+    named = _named(exchange)
+    if named.endswith(TUNE):
+        if sidecar.mounts.match(named.removesuffix(TUNE)) is None:
+            return None
+        return changed(sidecar.upstream.forward(exchange), entries.dress_tuning)
     reply = sidecar.upstream.forward(exchange)
     return changed(reply, lambda body: entries.dress_single(body, sidecar.mounts, engine_of(sidecar)))
 

@@ -17,17 +17,16 @@ import structlog
 from aikeys.errors import StorageError
 from aikeys.framework.request import Mount
 from aikeys.framework.response import EngineError
+from aikeys.sidecar.intercepts.adopting import GONE, SET_ASIDE, complete, set_aside
 from aikeys.sidecar.intercepts.lease_requests import touches
 from aikeys.sidecar.intercepts.upstream_mounts import UpstreamMount, differences, read_lifetimes, read_table
+from aikeys.storage.failpoints import reach
 
 if TYPE_CHECKING:
     from aikeys.sidecar.context import Sidecar
 
 log = structlog.get_logger(__name__)
 
-# No canonical path begins with a slash, so nothing is ever routed to a mount that was set aside.
-SET_ASIDE = "//gone/"
-_GONE = "disabled past the sidecar, or this is another server; its leases are still revoked when they end"
 # Seconds between two full comparisons of a mount's markers with its roles.
 MARKERS_EVERY = 600.0
 
@@ -41,13 +40,14 @@ class Reconciler:
 
     def run(self) -> None:
         """Raises `UpstreamDown` and `NotLoggedIn` when the table cannot be read: nothing is changed then."""
-        mounts = self._sidecar.mounts.all()
-        if not mounts:
+        sidecar = self._sidecar
+        if not sidecar.mounts.all() and not sidecar.store.enablings():
             return
-        table = read_table(self._sidecar)
-        for mount in mounts:
+        table = read_table(sidecar)
+        complete(sidecar, table)
+        for mount in sidecar.mounts.all():
             try:
-                present = _reconcile(self._sidecar, mount, table)
+                present = _reconcile(sidecar, mount, table)
                 if present is not None:
                     self._keep_markers(present)
             except KeyError:
@@ -109,16 +109,15 @@ def moved(sidecar: Sidecar, mount: Mount, path: str) -> Mount:
 
     Markers stay valid: they are bound to the mount's uuid and to paths below it.
     """
+    # Before the record moves: after a crash in between it is still seen that the mount has moved.
+    sidecar.leases.revoke_prefix(mount.path, sync=False)
+    reach("remount.leases_ended")
     now_at = sidecar.mounts.move(mount.uuid, path)
+    reach("remount.followed")
+    # And those of requests that the upstream had let through before it moved the mount.
     sidecar.leases.revoke_prefix(mount.path, sync=False)
     log.info("mount_moved", source=mount.path, target=path, uuid=mount.uuid)
     return now_at
-
-
-def set_aside(sidecar: Sidecar, mount: Mount) -> None:
-    """Its path is another mount's now: no request may be taken for one of ours there."""
-    sidecar.mounts.update(mount.uuid, path=f"{SET_ASIDE}{mount.uuid}/", accessor="")
-    log.error("mount_path_taken", path=mount.path, uuid=mount.uuid, note=_GONE)
 
 
 def _missing(sidecar: Sidecar, mount: Mount, table: Mapping[str, UpstreamMount]) -> None:
@@ -130,9 +129,10 @@ def _missing(sidecar: Sidecar, mount: Mount, table: Mapping[str, UpstreamMount])
             # It still holds leases or mints under way.
             log.info("mount_not_forgotten_yet", path=mount.path, uuid=mount.uuid, reason=str(error))
             return
+        reach("disable.forgotten")
         log.info("mount_forgotten", path=mount.path, uuid=mount.uuid)
     elif any(touches(other.path, mount.path) for other in table.values()):
         set_aside(sidecar, mount)
     elif mount.accessor:
         sidecar.mounts.update(mount.uuid, accessor="")
-        log.error("mount_gone_upstream", path=mount.path, uuid=mount.uuid, note=_GONE)
+        log.error("mount_gone_upstream", path=mount.path, uuid=mount.uuid, note=GONE)

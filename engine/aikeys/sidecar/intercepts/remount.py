@@ -19,6 +19,7 @@ from aikeys.sidecar import envelope
 from aikeys.sidecar.exchange import Exchange, Reply
 from aikeys.sidecar.intercepts.answers import fields_or_none
 from aikeys.sidecar.intercepts.reconciling import follow
+from aikeys.storage.failpoints import reach
 
 if TYPE_CHECKING:
     from aikeys.sidecar.context import Sidecar
@@ -38,6 +39,7 @@ def move(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
     if mount is None:
         return None
     reply = sidecar.upstream.forward(exchange)
+    reach("remount.asked")
     if reply.status == 200:
         _follow(sidecar, mount)
     return reply

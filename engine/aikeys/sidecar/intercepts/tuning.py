@@ -17,6 +17,7 @@ from aikeys.sidecar.intercepts.answers import engine_of, fields_or_none
 from aikeys.sidecar.intercepts.enabling import asks_unserved, unserved
 from aikeys.sidecar.intercepts.entries import SHADOW_TYPE
 from aikeys.sidecar.intercepts.upstream_mounts import differences, read_lifetimes, read_mount
+from aikeys.storage.failpoints import reach
 
 if TYPE_CHECKING:
     from aikeys.sidecar.context import Sidecar
@@ -37,6 +38,7 @@ def tune(sidecar: Sidecar, exchange: Exchange, path: str) -> Reply | None:
         heard = sidecar.upstream.forward(exchange, body=b"{}")
         return refused if heard.status == 204 else heard
     reply = sidecar.upstream.forward(exchange)
+    reach("tune.tuned")
     if reply.status not in {200, 204}:
         return _in_our_name(reply, engine_of(sidecar).name)
     try:
@@ -44,6 +46,7 @@ def tune(sidecar: Sidecar, exchange: Exchange, path: str) -> Reply | None:
         changes = differences(mount, entry, read_lifetimes(sidecar, mount.path))
         if changes and entry.uuid == mount.uuid:
             sidecar.mounts.update(mount.uuid, **changes)
+            reach("tune.recorded")
     except (EngineError, StorageError, KeyError) as error:
         # The upstream has the new values; the next reconciliation brings them here.
         log.warning("tuned_values_not_read", path=mount.path, error=str(error))

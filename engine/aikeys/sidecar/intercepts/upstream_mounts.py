@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aikeys.framework.request import Mount
 from aikeys.sidecar.exchange import Reply
+from aikeys.sidecar.intercepts.entries import unmarked
 from aikeys.sidecar.upstream import UpstreamDown
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMount:
-    """One entry. `path` ends with a slash; `options` is None where the upstream has null."""
+    """One entry. `path` ends with a slash; `options` is None where the upstream has null, and without `mark`, which is
+    "" where the mount was not asked for by a sidecar."""
 
     path: str
     uuid: str
@@ -23,6 +25,7 @@ class UpstreamMount:
     type: str
     description: str
     options: dict[str, str] | None
+    mark: str = ""
 
     @property
     def serves_as_shadow(self) -> bool:
@@ -80,7 +83,7 @@ def differences(mount: Mount, entry: UpstreamMount, lifetimes: Lifetimes) -> dic
 
 
 def _mount(path: str, entry: dict[str, Any]) -> UpstreamMount:
-    options = entry.get("options")
+    options, mark = unmarked(entry.get("options"))
     return UpstreamMount(
         path=path.rstrip("/") + "/",
         uuid=str(entry.get("uuid") or ""),
@@ -88,6 +91,7 @@ def _mount(path: str, entry: dict[str, Any]) -> UpstreamMount:
         type=str(entry.get("type") or ""),
         description=str(entry.get("description") or ""),
         options={str(k): str(v) for k, v in options.items()} if isinstance(options, dict) else None,
+        mark=mark,
     )
 
 

@@ -16,6 +16,7 @@ from aikeys.sidecar.exchange import Exchange, Reply
 from aikeys.sidecar.intercepts.answers import changed, fields_or_none, request_id
 from aikeys.sidecar.shadow import MARKER_FIELD, NOTE
 from aikeys.sidecar.upstream import UpstreamDown
+from aikeys.storage.failpoints import reach
 from aikeys.storage.interface import WrappedRecord
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def unwrap(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
     token = _named_token(exchange)
     record = sidecar.wrapped.peek(token) if token else None
     reply = sidecar.upstream.forward(exchange)
+    reach("unwrap.spent")
     body = reply.json() if reply.status == 200 else None
     if not isinstance(body, dict):
         return reply
@@ -41,6 +43,7 @@ def unwrap(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
         return reply
     if record is not None:
         taken = sidecar.wrapped.take(token)
+        reach("unwrap.taken")
         return _spent() if taken is None else _opened(exchange, taken)
     if MARKER_FIELD in (body.get("data") or {}):
         log.error(
@@ -105,7 +108,9 @@ def _named_token(exchange: Exchange) -> str:
 def _move(sidecar: Sidecar, token: str, wrap_info: dict[str, Any], record: WrappedRecord) -> None:
     # Put before taken: a crash in between leaves it behind a spent token, where it lapses.
     sidecar.wrapped.put(wrap_info, record.envelope, record.lease_id)
+    reach("rewrap.stored")
     sidecar.wrapped.take(token)
+    reach("rewrap.taken")
 
 
 def _opened(exchange: Exchange, record: WrappedRecord) -> Reply:
