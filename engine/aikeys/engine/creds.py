@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from aikeys.engine.backstop import relay_end, rfc3339
+from aikeys.engine.key_hashes import hashes_of
 from aikeys.engine.lease_data import LeaseData
 from aikeys.engine.role import Role
 from aikeys.engine.services import Services
@@ -99,6 +100,7 @@ class _Creds:
             not_after=not_after,
             probe_key=minted.secret.reveal() if role.verify_revocation else "",
         )
+        hashes = hashes_of(minted.secret.reveal(), self._services.keyed_hash)
         secret = Secret(
             type=SECRET_TYPE,
             internal_data=lease.to_json(),
@@ -108,6 +110,8 @@ class _Creds:
             role=name,
             # Not when the relay has answered: a slow mint must not leave a lease that outlives its key.
             issue_time=now,
+            key_hash=hashes.key,
+            prefix_hash=hashes.prefix,
         )
         return Response(data=_shown(role, minted, rfc3339(ends)), secret=secret, warnings=list(ttl.warnings))
 

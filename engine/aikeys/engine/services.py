@@ -61,7 +61,7 @@ def _none(_mount_uuid: str) -> int:
 @dataclass(frozen=True, slots=True)
 class Services:
     """`live_leases(mount uuid, role)` counts leases ("" for the role: all of the mount), `open_intents(mount uuid)`
-    mints whose outcome is not settled. `read_reference` reads what a config names instead of holding.
+    mints whose outcome is not settled. `keyed_hash` is what a secret is found by without being kept. `read_reference` reads what a config names instead of holding.
     `sleep` waits between two probes of a revoked key.
     """
 
@@ -71,6 +71,7 @@ class Services:
     drivers: Drivers
     clock: Clock
     live_leases: Callable[[str, str], int]
+    keyed_hash: Callable[[str], str]
     open_intents: Callable[[str], int] = _none
     read_reference: ReadReference = no_references
     sleep: Callable[[float], None] = time.sleep
@@ -104,6 +105,7 @@ class Services:
             drivers=drivers,
             clock=clock,
             live_leases=store.count_leases,
+            keyed_hash=store.keyed_hash,
             open_intents=lambda mount_uuid: len(store.intents(mount_uuid)),
             read_reference=read_reference,
         )

@@ -49,6 +49,11 @@ class Caller:
     bound_cidrs: tuple[str, ...] = ()
     parent_accessor: str = ""
 
+    @property
+    def login_role(self) -> str:
+        """The role of the auth method that it logged in with, as AppRole ("role_name") and others ("role") note it."""
+        return self.metadata.get("role_name") or self.metadata.get("role") or ""
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:

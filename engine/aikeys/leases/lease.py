@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from aikeys.framework.request import Caller, Mount
 from aikeys.framework.response import EngineError, InvalidRequest, Secret
 from aikeys.leases.arithmetic import TTLResult, remaining_ttl
 from aikeys.redaction import redactor
-from aikeys.storage.interface import LeaseRecord, LeaseState
+from aikeys.storage.interface import EndedLease, LeaseRecord, LeaseState
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 # Vault: TokenLength in vault/token_store.go.
@@ -160,6 +160,44 @@ def new_lease(
         token_expire_time=caller.expire_time,
         parent_accessor=caller.parent_accessor,
         entity_id=caller.entity_id,
+        login_path=caller.token_path,
+        login_role=caller.login_role,
+        key_hash=secret.key_hash,
+        prefix_hash=secret.prefix_hash,
+    )
+
+
+def revoking(lease: LeaseRecord, now: datetime) -> LeaseRecord:
+    """The record as `mark_revoking` leaves it."""
+    return replace(lease, state=LeaseState.REVOKING, expire_time=min(lease.expire_time, now))
+
+
+def ended_lease(
+    lease: LeaseRecord, now: datetime, cause: str, report: dict[str, Any] | None = None
+) -> EndedLease:
+    """What is remembered of a lease that ends now. `report` is what `LeaseCallbacks.revoke` has just answered, None when
+    it ends without the relay's word."""
+    told = Revoked() if report is None else Revoked.of(report, now)
+    ends = lease.internal.get("upstream_expires_at")
+    return EndedLease(
+        lease_id=lease.lease_id,
+        mount_uuid=lease.mount_uuid,
+        key_hash=lease.key_hash,
+        prefix_hash=lease.prefix_hash,
+        ended_at=now,
+        role=lease.role,
+        issue_time=lease.issue_time,
+        expire_time=lease.expire_time,
+        token_accessor=lease.token_accessor,
+        entity_id=lease.entity_id,
+        login_path=lease.login_path,
+        login_role=lease.login_role,
+        key_ref=lease.internal.get("ref", {}),
+        cause=cause,
+        forced=report is None,
+        key_ends=datetime.fromisoformat(ends) if ends else None,
+        lag=told.lag,
+        effective_by=told.effective_by,
     )
 
 

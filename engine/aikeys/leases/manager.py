@@ -35,6 +35,7 @@ from aikeys.leases.lease import (
     new_lease,
     renewal_failed,
     revocation_failed,
+    revoking,
     secret_of,
     view,
 )
@@ -224,7 +225,7 @@ class LeaseManager:
             self.wake()
             return Revoked()
         try:
-            report = self.revocation.attempt(_revoking(lease, self._clock.now()), "revoke")
+            report = self.revocation.attempt(revoking(lease, self._clock.now()), "revoke")
         except AikeysError as error:
             raise revocation_failed(as_engine_error(error).message) from error
         return Revoked.of(report, self._clock.now())
@@ -284,6 +285,8 @@ class LeaseManager:
         if released:
             _log.warning("work that waited for an impossible time was made due", count=released)
             self.wake()
+        while self._stored(lambda: self._store.forget(now - timedelta(seconds=self.settings.remember))):
+            pass
         return {
             "released": released,
             "leases": self.count(),
@@ -329,7 +332,7 @@ class LeaseManager:
             lease = self._store.lease(lease_id)
             if lease is None:
                 return Revoked()
-            report = self.revocation.attempt(_revoking(lease, self._clock.now()), "revoke-prefix")
+            report = self.revocation.attempt(revoking(lease, self._clock.now()), "revoke-prefix")
         except AikeysError as error:
             return revocation_failed(as_engine_error(error).message).message
         return Revoked.of(report, self._clock.now())
@@ -353,8 +356,3 @@ class LeaseManager:
 
 def _as_directory(prefix: str) -> str:
     return prefix if not prefix or prefix.endswith("/") else prefix + "/"
-
-
-def _revoking(lease: LeaseRecord, now: datetime) -> LeaseRecord:
-    """The record as `mark_revoking` left it."""
-    return replace(lease, state=LeaseState.REVOKING, expire_time=min(lease.expire_time, now))

@@ -19,7 +19,14 @@ from aikeys.framework.clock import Clock
 from aikeys.framework.request import Mount
 from aikeys.framework.response import EngineError, RelayRateLimited
 from aikeys.leases.forced import forced_key, told
-from aikeys.leases.lease import ERROR_LENGTH, LeaseCallbacks, LeaseObserver, StillAccepted, secret_of
+from aikeys.leases.lease import (
+    ERROR_LENGTH,
+    LeaseCallbacks,
+    LeaseObserver,
+    StillAccepted,
+    ended_lease,
+    secret_of,
+)
 from aikeys.leases.settings import LeaseSettings
 from aikeys.redaction import redactor
 from aikeys.storage.failpoints import reach
@@ -68,7 +75,8 @@ class Revocation:
             self._note_failure(lease, failure, cause)
             raise failure from error
         reach("revoke.relay_revoked")
-        self._store.delete_lease(lease.lease_id)
+        ended = ended_lease(lease, self._clock.now(), cause, report)
+        self._store.delete_lease(lease.lease_id, ended)
         reach("revoke.lease_deleted")
         self._observer.revoked(lease, report, cause)
         return report
@@ -92,7 +100,7 @@ class Revocation:
             "a lease is deleted by force; its key may still be accepted until its end at the relay",
             **told(key),
         )
-        self._store.force_lease(key)
+        self._store.force_lease(key, ended_lease(lease, now, "force"))
         return False
 
     def _note_failure(self, lease: LeaseRecord, error: EngineError, cause: str) -> None:

@@ -1,0 +1,158 @@
+"""Ending all leases that a found key or one holder has: an emergency's work.
+
+All of them are REVOKING on the disk before the first is tried, so whatever happens to this process, each ends. A
+failure holds up no other, and what the time did not suffice for goes on in the background.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import structlog
+
+from aikeys.errors import StorageError
+from aikeys.framework.clock import Clock
+from aikeys.framework.deadline import Deadline
+from aikeys.framework.response import RelayRateLimited, Unavailable
+from aikeys.leases.lease import revoking
+from aikeys.leases.manager import LeaseManager
+from aikeys.leases.revocation import as_engine_error
+from aikeys.redaction import redactor
+from aikeys.storage.failpoints import reach
+from aikeys.storage.interface import EndedLease, Holder, LeaseRecord, Store
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`revoked` counts leases whose keys the relay has revoked, `failures` says of each other one that was tried why
+    not; `pending` counts those whose turn has not come. The last two go on in the background."""
+
+    revoked: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    pending: int = 0
+
+
+class BulkRevocation:
+    """Safe for many threads and processes on one store."""
+
+    def __init__(self, store: Store, clock: Clock, manager: LeaseManager) -> None:
+        self._store = store
+        self._clock = clock
+        self._manager = manager
+
+    # whose leases
+
+    def of_key(self, mount_uuid: str, key_hash: str = "", prefix_hash: str = "") -> list[LeaseRecord]:
+        return _stored(lambda: self._store.leases_of_key(mount_uuid, key_hash, prefix_hash))
+
+    def ended_of_key(self, mount_uuid: str, key_hash: str = "", prefix_hash: str = "") -> list[EndedLease]:
+        return _stored(lambda: self._store.ended_of_key(mount_uuid, key_hash, prefix_hash))
+
+    def of_holder(self, mount_uuid: str, holder: Holder) -> list[str]:
+        """Lease ids, sorted."""
+        return _stored(lambda: self._store.lease_ids_of(mount_uuid, holder))
+
+    def remembered_since(self, mount_uuid: str) -> datetime | None:
+        return _stored(lambda: self._store.remembered_since(mount_uuid))
+
+    # their end
+
+    def end(self, ids: Sequence[str], cause: str, deadline: Deadline) -> Outcome:
+        """Revoke them all, waiting for the relay for `bulk_wait` seconds at most."""
+        if not ids:
+            return Outcome()
+        settings = self._manager.settings
+        bound = deadline.at_most(settings.bulk_wait)
+        # Claimed for the time in which they are tried here: no two tries of one lease, and none is forgotten.
+        until = self._clock.now() + timedelta(seconds=bound.remaining() + settings.claim)
+        _stored(lambda: self._store.mark_revoking(ids, self._clock.now(), until))
+        reach("revoke.marked")
+        _log.warning("leases are revoked together", count=len(ids), cause=cause)
+        run = _Run(settings.trip)
+        pool = ThreadPoolExecutor(min(settings.workers, len(ids)), thread_name_prefix="aikeys-bulk")
+        tries = {lease_id: pool.submit(self._try, run, lease_id, cause) for lease_id in ids}
+        wait(tries.values(), timeout=bound.remaining())
+        run.stop()
+        # Those in flight go on by themselves, up to their own deadlines; nobody waits for them.
+        pool.shutdown(wait=False, cancel_futures=True)
+        outcome, not_begun = _outcome(tries)
+        if not_begun:
+            _stored(lambda: self._store.mark_revoking(not_begun, self._clock.now()))
+        self._manager.wake()
+        return outcome
+
+    def _try(self, run: _Run, lease_id: str, cause: str) -> str | None:
+        """None when the lease is gone, else why not. `_NotBegun` when it is left to the background."""
+        if run.stopped:
+            raise _NotBegun
+        try:
+            lease = self._store.lease(lease_id)
+            if lease is not None:
+                self._manager.revocation.attempt(revoking(lease, self._clock.now()), cause)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are revoked all the same
+            run.failed(away=isinstance(error, Unavailable | RelayRateLimited))
+            return redactor.redact(as_engine_error(error).message)
+        run.succeeded()
+        return None
+
+
+class _NotBegun(Exception):
+    """The relay does not answer, or the time was over before this lease's turn."""
+
+
+class _Run:
+    """What the threads of one call tell each other: after so many failures in a row the relay is away, and trying all
+    the others would only make each of them wait longer for its next attempt."""
+
+    def __init__(self, trip: int) -> None:
+        self._trip = trip
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+        self.stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def succeeded(self) -> None:
+        with self._lock:
+            self._in_a_row = 0
+
+    def failed(self, *, away: bool) -> None:
+        if away:
+            with self._lock:
+                self._in_a_row += 1
+                self.stopped = self.stopped or self._in_a_row >= self._trip
+
+
+def _outcome(tries: dict[str, Future[str | None]]) -> tuple[Outcome, list[str]]:
+    """With the ids of those that nobody has begun to try."""
+    revoked, pending = 0, 0
+    failures: dict[str, str] = {}
+    not_begun: list[str] = []
+    for lease_id, future in tries.items():
+        if future.cancelled() or (future.done() and isinstance(future.exception(), _NotBegun)):
+            not_begun.append(lease_id)
+        elif not future.done():
+            pending += 1
+        elif (reason := future.result()) is None:
+            revoked += 1
+        else:
+            failures[lease_id] = reason
+    return Outcome(revoked, failures, pending + len(not_begun)), not_begun
+
+
+def _stored(work: Callable[[], T]) -> T:
+    """`work` on the store; a failing store is a 503 with its reason."""
+    try:
+        return work()
+    except StorageError as error:
+        raise Unavailable(str(error)) from error
