@@ -123,6 +123,12 @@ class Settings(BaseSettings):
     reconcile_interval: Seconds = Field(
         25.0, description="between two comparisons of our mounts with the upstream's table"
     )
+    tidy_interval: float = Field(
+        3600.0,
+        ge=0,
+        le=7 * 86_400,
+        description="seconds between two sweeps for keys that no lease knows; 0: only when tidy is asked",
+    )
 
     # -- telling ------------------------------------------------------------------------------------------------
     log_level: Literal["debug", "info", "warning", "error"] = Field(

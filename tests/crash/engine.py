@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from aikeys.backoff import Backoff
 from aikeys.engine.backend import build_backend
 from aikeys.engine.services import Services
 from aikeys.framework.clock import SystemClock
+from aikeys.framework.deadline import Deadline
 from aikeys.framework.request import Caller, Mount, Operation, Request
 from aikeys.leases.expiry import Background
 from aikeys.leases.lease import Registered
@@ -96,6 +98,15 @@ class Engine:
         assert response.secret is not None
         registered = self.leases.register(self.mount, f"ai-keys/creds/{role}", response.secret, caller)
         return registered, str((response.data or {})["key_id"])
+
+    def tidy(self) -> None:
+        """End every key that no lease knows, however young it is."""
+        sweep = self._services.sweep
+        assert sweep is not None
+        driver = self._services.connections.driver(self.mount.uuid)
+        plan = sweep.plan(self.mount, driver, timedelta(0), Deadline.after(10))
+        plan.raise_if_restored()
+        sweep.end(self.mount, plan.orphans)
 
     def close(self) -> None:
         self.background.stop(10)

@@ -54,6 +54,16 @@ def client(engine: Engine, first: int, count: int) -> None:
             say("refused", error.message.replace("\n", " "))
 
 
+def lose_and_tidy(engine: Engine) -> None:
+    """Two leases are lost, as with a damaged database; the sweep ends their keys."""
+    for _ in range(2):
+        lease, key_id = engine.issue("demo")
+        say("issued", lease.lease_id, key_id)
+        say("ending", lease.lease_id)
+        engine.store.delete_lease(lease.lease_id)
+    engine.tidy()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("folder", "base-url", "management-key", "instance"):
@@ -74,6 +84,7 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    lose_and_tidy(engine)
     say("done")
     # The background has the last leases to end, and perhaps those of a process that died beside this one.
     threading.Event().wait(4)

@@ -9,6 +9,7 @@ from aikeys.engine.renewal import Renewal
 from aikeys.engine.revocation import Revocation
 from aikeys.engine.roles import role_paths
 from aikeys.engine.services import Services
+from aikeys.engine.tidy import tidy_path
 from aikeys.framework.backend import Backend, SecretType
 
 NAME = "ai-keys"
@@ -16,17 +17,20 @@ HELP = """
 The AI keys backend mints short-lived API keys at an AI relay.
 
 Configure the relay with "config" and describe what keys may do with "roles/". Reading "creds/<role>" then mints a
-key under a lease; when the lease ends, the relay refuses the key.
+key under a lease; when the lease ends, the relay refuses the key. "tidy" finds keys that no lease knows.
 """
 
 
 def build_backend(services: Services) -> Backend:
     renewal = Renewal(services)
     revocation = Revocation(services)
+    paths = [config_path(services), *role_paths(services), creds_path(services)]
+    if services.sweep is not None:
+        paths.append(tidy_path(services, services.sweep))
     return Backend(
         name=NAME,
         version=__version__,
         help_text=HELP,
-        paths=[config_path(services), *role_paths(services), creds_path(services)],
+        paths=paths,
         secrets=[SecretType(SECRET_TYPE, renew=renewal.renew, revoke=revocation.revoke)],
     )

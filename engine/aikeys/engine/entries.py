@@ -4,6 +4,8 @@ from __future__ import annotations
 
 CONFIG = "config"
 ROLES = "roles/"
+# No entry: what is asked there is worked out anew each time.
+TIDY = "tidy"
 
 
 def role_key(name: str) -> str:

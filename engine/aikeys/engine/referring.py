@@ -105,9 +105,14 @@ class ReferringDriver:
         except DriverError:
             return Probe.UNKNOWN
 
-    def list(self, name_prefix: str, deadline: Deadline) -> Iterator[KeyInfo]:
+    def list(
+        self, name_prefix: str, deadline: Deadline, *, created_after: datetime | None = None
+    ) -> Iterator[KeyInfo]:
         # Whole, since a page that was handed on cannot be asked for again.
-        return iter(self._call(deadline, lambda driver: [*driver.list(name_prefix, deadline)]))
+        def ask(driver: Driver) -> list[KeyInfo]:
+            return [*driver.list(name_prefix, deadline, created_after=created_after)]
+
+        return iter(self._call(deadline, ask))
 
     def close(self) -> None:
         with self._lock:

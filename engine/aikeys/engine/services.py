@@ -13,6 +13,7 @@ from aikeys.engine.references import ReadReference, no_references
 from aikeys.framework.clock import Clock
 from aikeys.framework.deadline import Deadline
 from aikeys.framework.request import Mount
+from aikeys.minting.sweep import Sweep
 from aikeys.relays.interface import Capabilities, Driver, Minted, RelayConfig, Scopes
 from aikeys.storage.interface import EntryStore, IssueLimits, Store
 
@@ -62,7 +63,7 @@ def _none(_mount_uuid: str) -> int:
 class Services:
     """`live_leases(mount uuid, role)` counts leases ("" for the role: all of the mount), `open_intents(mount uuid)`
     mints whose outcome is not settled. `keyed_hash` is what a secret is found by without being kept. `read_reference` reads what a config names instead of holding.
-    `sleep` waits between two probes of a revoked key.
+    `sleep` waits between two probes of a revoked key. `sweep` finds keys without a lease, where leases are ours.
     """
 
     entries: Callable[[str], EntryStore]
@@ -75,6 +76,7 @@ class Services:
     open_intents: Callable[[str], int] = _none
     read_reference: ReadReference = no_references
     sleep: Callable[[float], None] = time.sleep
+    sweep: Sweep | None = None
     connections: Connections = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,4 +110,5 @@ class Services:
             keyed_hash=store.keyed_hash,
             open_intents=lambda mount_uuid: len(store.intents(mount_uuid)),
             read_reference=read_reference,
+            sweep=Sweep(store, clock),
         )

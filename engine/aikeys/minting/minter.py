@@ -21,6 +21,7 @@ from aikeys.framework.request import Mount
 from aikeys.minting.bounds import MintBounds
 from aikeys.minting.errors import MintNotRecorded, MintUnavailable, MintUnsettled, over_limit, refusal
 from aikeys.minting.journal import intent_to_json, new_intent
+from aikeys.minting.marks import marked
 from aikeys.redaction import redactor
 from aikeys.relays.interface import Driver, DriverError, Kind, Minted, MintIntent, Outcome, Scopes
 from aikeys.storage.failpoints import reach
@@ -93,13 +94,14 @@ class Minter:
         record = self._record(mount, role, intent, total)
         reach("issue.before_intent")
         try:
-            self._store.put_intent(record, limits)
+            record = replace(record, serial=self._store.put_intent(record, limits))
         except LimitReached as error:
             raise over_limit(error, mount, role) from error
         except StorageError as error:
             raise MintNotRecorded(
                 f"a key is only made when that can be put on record, and the storage failed: {error}"
             ) from error
+        intent = marked(intent, record.serial, record.created_at)
         reach("issue.intent_stored")
         minted = self._ask(driver, intent, record, total)
         reach("issue.relay_answered")

@@ -10,6 +10,7 @@ Order of the questions, each of which can end the matter:
 5. It lists none and cannot repeat: the list may lag and the call may still be on its way, so only several looks over
    a window count.
 Whatever fails is tried again, without end; what outlived its own end at the relay needs no more.
+Questions 2 to 5 are only asked about an intent of this very database, not of an older copy of it (`Past`).
 Never touched: a key whose name is not the intent's own.
 """
 
@@ -28,6 +29,8 @@ from aikeys.framework.clock import Clock
 from aikeys.framework.deadline import Deadline
 from aikeys.minting.bounds import MintBounds
 from aikeys.minting.journal import intent_from_json
+from aikeys.minting.marks import marked
+from aikeys.minting.past import Past
 from aikeys.redaction import redactor
 from aikeys.relays.interface import Driver, DriverError, KeyInfo, KeyRef, Kind, MintIntent, Outcome
 from aikeys.storage.failpoints import reach
@@ -62,6 +65,7 @@ class IntentResolver:
         self._clock = clock
         self._driver_of = driver_of
         self._bounds = bounds or MintBounds()
+        self._past = Past(store, clock, self._bounds)
         self._rng = rng
 
     def run_once(self) -> int:
@@ -123,7 +127,8 @@ class IntentResolver:
             if record.key_ref is not None:
                 self._revoke(driver, KeyRef.from_json(record.key_ref), deadline)
                 return
-            intent = intent_from_json(record.order)
+            self._past.check(record, driver, deadline)
+            intent = marked(intent_from_json(record.order), record.serial, record.created_at)
             found = self._find(driver, intent, deadline)
             reach("resolve.found")
             if found:

@@ -42,6 +42,8 @@ VERDICTS: Verdicts = {
     (422, "account_key_limit"): (Kind.QUOTA, Outcome.NOT_APPLIED),
 }
 _EVERY_STATE = ",".join(KeyStatus)
+# Of `KeyRef.parent_ids`: who is bound to another team does not see the key.
+_TEAM = "team_id"
 # As every key of ours does (`MintIntent.name`).
 NAME_BEGINS = "vlt-"
 _PAGE = 100
@@ -122,7 +124,12 @@ class HolySheepDriver:
         path = self._path_of(ref)
         self._learn_key_id(deadline)
         response = self._client.ask(Call.REVOKE, "DELETE", path, deadline)
-        answer = self._client.object_of(response, Call.REVOKE, 200)
+        try:
+            answer = self._client.object_of(response, Call.REVOKE, 200)
+        except DriverError as error:
+            if error.kind is Kind.NOT_FOUND:
+                self._confirm_absent(ref, deadline)
+            raise
         if answer.get("deleted") is not True or answer.get("id") != ref.key_id:
             raise protocol_error(response, Call.REVOKE, "it does not say that this key is deleted")
         try:
@@ -153,10 +160,12 @@ class HolySheepDriver:
             return Probe.ACCEPTED
         return Probe.REJECTED if valid is False else Probe.UNKNOWN
 
-    def list(self, name_prefix: str, deadline: Deadline) -> Iterator[KeyInfo]:
+    def list(
+        self, name_prefix: str, deadline: Deadline, *, created_after: datetime | None = None
+    ) -> Iterator[KeyInfo]:
         """Ends with `DriverError` (protocol) when the relay's pages go in circles: a list cut short would hide keys."""
         self._learn_key_id(deadline)
-        for info in self._pages(name_prefix, "", deadline):
+        for info in self._pages(name_prefix, "", deadline, created_after):
             if info.status.live:
                 yield info
 
@@ -186,12 +195,19 @@ class HolySheepDriver:
                 http_status=response.status,
                 key_id=key_id,
             )
-        ref = KeyRef(self.name, self._client.base_url, key_id, intent.name)
+        team = key_id_of(answer.get("team_id"))
+        ref = KeyRef(
+            self.name, self._client.base_url, key_id, intent.name, {_TEAM: team} if team else {}
+        )
         return Minted(ref, secret, expires_at, self._client.base_url)
 
-    def _pages(self, name_prefix: str, status: str, deadline: Deadline) -> Iterator[KeyInfo]:
+    def _pages(
+        self, name_prefix: str, status: str, deadline: Deadline, created_after: datetime | None = None
+    ) -> Iterator[KeyInfo]:
         """Every key whose name starts so. Each page must bring new keys, and there is a last one."""
         query = {"limit": str(_PAGE), "name_prefix": name_prefix} | ({"status": status} if status else {})
+        if created_after is not None:
+            query["created_after"] = str(int(created_after.timestamp()))
         seen: set[str] = set()
         for _ in range(_MAX_PAGES):
             response = self._client.ask(Call.READ, "GET", "/keys", deadline, query=query)
@@ -212,6 +228,28 @@ class HolySheepDriver:
             seen |= ids
             query["after"] = page[-1].ref.key_id
         raise DriverError(Kind.PROTOCOL, Outcome.NOT_APPLIED, "the relay's list of keys does not end")
+
+    def _confirm_absent(self, ref: KeyRef, deadline: Deadline) -> None:
+        """Return when the relay shows no such key that lives, and would show it to this management key.
+
+        To one of another team or name prefix it answers as if the key had never been.
+        """
+        response = self._client.ask(Call.READ, "GET", _path(ref.key_id), deadline)
+        try:
+            shown = self._info(response, self._client.object_of(response, Call.READ, 200))
+        except DriverError as error:
+            if error.kind is not Kind.NOT_FOUND:
+                raise
+        else:
+            if shown.status.live:
+                raise protocol_error(response, Call.READ, "it shows as alive a key that it did not know")
+        answer = self._verify(deadline, signed=True)
+        prefix, team = answer.get("name_prefix"), answer.get("team_id")
+        other_names = isinstance(prefix, str) and not ref.name.startswith(prefix)
+        if other_names or (isinstance(team, str) and ref.parent_ids.get(_TEAM, team) != team):
+            raise _insufficient(
+                "the management key does not see keys of this name and team, so that it finds none says nothing"
+            )
 
     def _info(self, response: RawResponse, data: Any) -> KeyInfo:
         try:

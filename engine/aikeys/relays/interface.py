@@ -270,8 +270,13 @@ class Driver(Protocol):
         the next one may reach another node; never raises."""
         ...
 
-    def list(self, name_prefix: str, deadline: Deadline) -> Iterator[KeyInfo]:
-        """Every live key whose name starts so, all pages."""
+    def list(
+        self, name_prefix: str, deadline: Deadline, *, created_after: datetime | None = None
+    ) -> Iterator[KeyInfo]:
+        """Every live key whose name starts so, all pages; at least those made later than a moment by the relay's clock.
+
+        Ends with `DriverError` where it cannot be read whole.
+        """
         ...
 
     def close(self) -> None: ...

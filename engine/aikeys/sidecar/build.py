@@ -9,7 +9,7 @@ from typing import Any
 
 from aikeys.backoff import Backoff
 from aikeys.engine.backend import build_backend
-from aikeys.engine.entries import CONFIG, ROLES
+from aikeys.engine.entries import CONFIG, ROLES, TIDY
 from aikeys.engine.services import Services
 from aikeys.errors import SettingsError
 from aikeys.framework.backend import Backend
@@ -41,6 +41,7 @@ from aikeys.sidecar.mount_table import MountTable
 from aikeys.sidecar.own_identity import OwnIdentity
 from aikeys.sidecar.references import ReferenceReader
 from aikeys.sidecar.shadow import Shadow
+from aikeys.sidecar.tidying import LOOK_EVERY, Tidying
 from aikeys.sidecar.upkeep import Upkeep
 from aikeys.sidecar.upstream import Bounds, Upstream
 from aikeys.sidecar.wrapped_answers import WrappedAnswers
@@ -73,6 +74,7 @@ class ServedPaths:
         self._store = store
 
     def __call__(self, mount: Mount) -> Iterable[str]:
+        yield TIDY
         entries = self._store.entries(mount.uuid)
         if entries.get(CONFIG) is not None:
             yield CONFIG
@@ -100,6 +102,16 @@ def open_sidecar(settings: Settings, *, login: Login | None = None, clock: Clock
     resolver = IntentResolver(store, clock, services.connections.driver, bounds)
     background = Background(store, leases, resolver, clock, lease_settings)
     minter.unsettled = background.settle_soon
+    assert services.sweep is not None
+    services.sweep.wake = background.settle_soon
+    tidying = Tidying(
+        store,
+        clock,
+        sweep=services.sweep,
+        connections=services.connections,
+        mounts=mounts,
+        interval=settings.tidy_interval,
+    )
     sidecar = Sidecar(
         settings=settings,
         clock=clock,
@@ -116,6 +128,7 @@ def open_sidecar(settings: Settings, *, login: Login | None = None, clock: Clock
         identity=Identity(own, cache_seconds=settings.identity_cache, clock=clock),
         wrapped=WrappedAnswers(store),
         upkeep=Upkeep(settings.reconcile_interval),
+        tidying=Upkeep(min(settings.tidy_interval, LOOK_EVERY), tidying.run),
     )
     sidecar.upkeep.task = Reconciler(sidecar).run
     return sidecar
@@ -200,11 +213,14 @@ def start_sidecar(sidecar: Sidecar) -> None:
     sidecar.own.start()
     sidecar.background.start()
     sidecar.upkeep.start()
+    if sidecar.settings.tidy_interval:
+        sidecar.tidying.start()
 
 
 def close_sidecar(sidecar: Sidecar, timeout: float = 10.0) -> None:
     """Stop what runs in the background and let go of everything. What was not finished is on record."""
     sidecar.upkeep.stop()
+    sidecar.tidying.stop()
     sidecar.background.stop(timeout)
     sidecar.own.stop()
     sidecar.own.log_out()

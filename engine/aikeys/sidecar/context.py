@@ -43,3 +43,4 @@ class Sidecar:
     identity: Identity
     wrapped: WrappedAnswers
     upkeep: Upkeep
+    tidying: Upkeep

@@ -43,6 +43,8 @@ POINTS: Mapping[str, str] = {
     "resolve.replayed": "an order was put to the relay again, and its key is known",
     "resolve.revoked": "the key of an intent is revoked",
     "resolve.settled": "nothing lives of an intent that is still on record",
+    # keys at the relay that nobody knows
+    "tidy.recorded": "what is to be revoked is on the disk as intents, the relay not asked yet",
     # wrapped answers
     "wrap.stored": "the answer lies behind the wrapping token, which the caller does not have yet",
     "wrap.lapsed": "answers that nobody read are gone, and their leases are to be revoked",

@@ -62,8 +62,14 @@ def test_the_relay_gets_the_roles_limits_and_metadata(ready: World) -> None:
     ready.issue("full")
 
     intent = only_key(ready).intent
+    (record,) = ready.store.intents()
     assert intent.scopes == role.scopes
-    assert intent.metadata == {"owner": "search", "aikeys_role": "full", "aikeys_mount": "ai-keys/"}
+    assert intent.metadata == {
+        "owner": "search",
+        "aikeys_role": "full",
+        "aikeys_mount": "ai-keys/",
+        "aikeys_serial": f"{record.serial}.{int(START.timestamp())}",
+    }
 
 
 def test_a_write_mints_as_a_read_does(ready: World) -> None:

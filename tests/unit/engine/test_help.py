@@ -10,7 +10,7 @@ from tests.unit.engine.world import World
 from aikeys.framework.fields import FieldType
 from aikeys.framework.reference import reference_page
 
-PATHS = ["config", "roles/demo", "roles/", "creds/demo"]
+PATHS = ["config", "roles/demo", "roles/", "creds/demo", "tidy"]
 
 
 def test_help_on_the_mount_lists_every_path(world: World) -> None:
@@ -22,6 +22,7 @@ def test_help_on_the_mount_lists_every_path(world: World) -> None:
         r"^roles/(?P<name>\w(([\w-.]+)?\w)?)$",
         r"^roles/?$",
         r"^creds/(?P<name>\w(([\w-.]+)?\w)?)$",
+        r"^tidy$",
     ):
         assert f"    {pattern}\n        " in text
 
@@ -56,6 +57,7 @@ def test_the_document_has_one_item_per_path_and_only_known_references(world: Wor
         "/ai-keys/roles/{name}",
         "/ai-keys/roles",
         "/ai-keys/creds/{name}",
+        "/ai-keys/tidy",
     }
     schemas = document["components"]["schemas"]
     text = json.dumps(document)

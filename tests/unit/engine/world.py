@@ -94,7 +94,7 @@ class Books:
     capabilities: Capabilities = CAPABILITIES
     keys: dict[str, Key] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
-    # Raised by the named call: "check", "mint", "revoke", "extend".
+    # Raised by the named call: "check", "mint", "revoke", "extend", "list".
     faults: dict[str, DriverError] = field(default_factory=dict)
     # What a probe says, in turn; empty: what the books say.
     probes: list[Probe] = field(default_factory=list)
@@ -186,8 +186,16 @@ class BooksDriver:
         )
         return Probe.ACCEPTED if live else Probe.REJECTED
 
-    def list(self, name_prefix: str, deadline: Deadline) -> Iterator[KeyInfo]:
-        return iter(())
+    def list(
+        self, name_prefix: str, deadline: Deadline, *, created_after: datetime | None = None
+    ) -> Iterator[KeyInfo]:
+        """A careless relay's list: more than was asked for."""
+        self._asked("list", name_prefix)
+        for key in self.books.keys.values():
+            status = KeyStatus.ACTIVE if key.revoked_at is None else KeyStatus.REVOKED
+            yield KeyInfo(
+                key.ref, status, created_at=START, expires_at=key.expires_at, metadata=key.intent.metadata
+            )
 
     def close(self) -> None:
         self.books.open_drivers -= 1

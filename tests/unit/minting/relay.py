@@ -7,7 +7,7 @@ process that is killed, is tested in `tests/crash`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -97,6 +97,7 @@ class Key:
     expires_at: datetime
     secret: str
     live: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 # Inside the class the name `list` is a method's.
@@ -145,6 +146,7 @@ class ScriptedRelay:
                 raise failure(Kind.INVALID_REQUEST, Outcome.NOT_APPLIED)
             number = next(self._numbers)
             key = Key(f"key_{number}", intent.name, intent.expires_at, f"sk-holysheep-{number:032d}")
+            key.metadata = intent.metadata
             self.keys.append(key)
             self._replies[intent.idempotency_key] = key
         if fault is not None:
@@ -181,9 +183,13 @@ class ScriptedRelay:
         self._call("probe")
         return Probe.REJECTED
 
-    def list(self, name_prefix: str, deadline: Deadline) -> Iterator[KeyInfo]:
+    def list(
+        self, name_prefix: str, deadline: Deadline, *, created_after: datetime | None = None
+    ) -> Iterator[KeyInfo]:
         self._call("list")
-        return iter([])
+        for key in self.live:
+            if key.name.startswith(name_prefix):
+                yield KeyInfo(self._ref(key), KeyStatus.ACTIVE, metadata=key.metadata)
 
     def close(self) -> None:
         self.calls.append("close")
