@@ -196,9 +196,7 @@ class HolySheepDriver:
                 key_id=key_id,
             )
         team = key_id_of(answer.get("team_id"))
-        ref = KeyRef(
-            self.name, self._client.base_url, key_id, intent.name, {_TEAM: team} if team else {}
-        )
+        ref = KeyRef(self.name, self._client.base_url, key_id, intent.name, {_TEAM: team} if team else {})
         return Minted(ref, secret, expires_at, self._client.base_url)
 
     def _pages(
@@ -266,6 +264,10 @@ class HolySheepDriver:
 
     def _verify(self, deadline: Deadline, *, signed: bool) -> dict[str, Any]:
         response = self._client.ask(Call.READ, "GET", "/auth/verify", deadline, signed=signed)
+        if response.status == 404:
+            # Whatever it says is not found, it is no key that was looked for.
+            said = self._client.refusal(response, Call.READ)
+            raise DriverError(Kind.CONFIG, said.outcome, said.safe_message, http_status=said.http_status)
         return self._client.object_of(response, Call.READ, 200)
 
     def _learn_key_id(self, deadline: Deadline) -> None:

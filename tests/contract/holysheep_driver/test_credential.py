@@ -52,9 +52,30 @@ def test_a_credential_bound_to_our_names_does_the_work(bench: Bench) -> None:
     driver.check(soon())
     minted = driver.mint(bench.intent(), soon())
     driver.revoke(minted.ref, soon())
-    # Another's key does not exist for it: not found, which is never a revocation.
-    other = bench.driver.mint(replace(bench.intent(), name="vlt-otherxxx-1"), soon())
-    assert failing(driver.revoke, other.ref, soon()).kind is Kind.NOT_FOUND
+    driver.close()
+
+
+@pytest.mark.parametrize("bound", [{"name_prefix": "vlt-otherxxx-"}, {"team_id": "team-b"}], ids=str)
+def test_what_a_credential_cannot_see_it_does_not_call_gone(bench: Bench, bound: dict[str, Any]) -> None:
+    """To one of another team or prefix the relay answers "key_not_found" about a key that lives."""
+    minted = bench.mint(team_id="team-a")
+    key = bench.control.management_key(scopes=["keys:read", "keys:write"], **bound)["key"]
+    driver = make_driver(bench.config(management_key=SecretString(key)))
+    driver.check(soon())
+    error = failing(driver.revoke, minted.ref, soon())
+    assert error.kind is Kind.FORBIDDEN
+    assert "does not see keys of this name and team" in error.safe_message
+    driver.close()
+    assert bench.driver.probe(minted.secret, soon()) is Probe.ACCEPTED
+
+
+def test_a_key_that_was_never_there_is_not_found_by_who_would_see_it(bench: Bench) -> None:
+    minted = bench.mint(team_id="team-a")
+    absent = replace(minted.ref, key_id="key_00000000000000000000000000")
+    assert failing(bench.driver.revoke, absent, soon()).kind is Kind.NOT_FOUND
+    key = bench.control.management_key(scopes=["keys:read", "keys:write"], team_id="team-a")["key"]
+    driver = make_driver(bench.config(management_key=SecretString(key)))
+    assert failing(driver.revoke, absent, soon()).kind is Kind.NOT_FOUND
     driver.close()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -124,6 +125,25 @@ def test_a_faulty_revocation_is_never_a_success_and_can_be_repeated(
     assert failing(bench.driver.revoke, minted.ref, Deadline.after(1)).outcome is Outcome.UNKNOWN
     bench.control.clear_faults()
     assert bench.driver.revoke(minted.ref, soon()).already_gone
+
+
+def test_a_relay_that_does_not_know_a_key_and_shows_it_is_not_believed(bench: Bench) -> None:
+    """A node that has not heard of the key yet, or a relay that lies: the key lives."""
+    minted = bench.mint()
+    bench.control.fault("error", method="DELETE", path="/v1/keys/*", status=404)
+    error = failing(bench.driver.revoke, minted.ref, soon())
+    assert (error.kind, bench.driver.probe(minted.secret, soon())) == (Kind.PROTOCOL, Probe.ACCEPTED)
+    assert not bench.driver.revoke(minted.ref, soon()).already_gone
+
+
+@pytest.mark.parametrize("path", ["/v1/keys/*", "/v1/auth/verify"])
+@pytest.mark.parametrize("status", [404, 401, 500])
+def test_a_key_is_not_absent_while_the_look_at_it_fails(bench: Bench, path: str, status: int) -> None:
+    minted = bench.mint()
+    absent = replace(minted.ref, key_id="key_00000000000000000000000000")
+    bench.control.fault("error", method="GET", path=path, status=status, count=None)
+    kind = failing(bench.driver.revoke, absent, soon()).kind
+    assert (kind is Kind.NOT_FOUND) is ((path, status) == ("/v1/keys/*", 404))
 
 
 @pytest.mark.parametrize(

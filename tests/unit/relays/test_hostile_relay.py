@@ -245,8 +245,15 @@ def test_a_deletion_counts_only_when_it_names_the_key(relay: Callable[..., Relay
 
 
 def test_not_found_is_raised_and_never_a_success(relay: Callable[..., Relay]) -> None:
-    made = relay(says({"error": {"code": "key_not_found", "message": "No such key"}}, "404 Not Found"))
+    absent = says({"error": {"code": "key_not_found", "message": "No such key"}}, "404 Not Found")
+
+    def reply(request: Received) -> bytes:
+        return says({"kind": "management"}) if "/auth/verify" in request.line else absent
+
+    made = relay(reply)
     assert failing(made, lambda driver: driver.revoke(REF, Deadline.after(5))).kind is Kind.NOT_FOUND
+    everything = relay(absent)
+    assert failing(everything, lambda driver: driver.revoke(REF, Deadline.after(5))).kind is Kind.CONFIG
     html = relay(answer(b"<html>", "404 Not Found", "Content-Type: text/html"))
     assert failing(html, lambda driver: driver.revoke(REF, Deadline.after(5))).kind is Kind.CONFIG
 
