@@ -120,6 +120,13 @@ class Settings(BaseSettings):
         15.0, description="while a relay does not answer, one lease is tried so often, to see when it is back"
     )
 
+    token_sweep_interval: Seconds = Field(
+        30.0, description="after so many seconds at the latest each token that holds leases is looked up again"
+    )
+    token_sweep_rate: int = Field(
+        200, ge=1, le=100_000, description="the most such look-ups a second, of all processes together"
+    )
+
     reconcile_interval: Seconds = Field(
         25.0, description="between two comparisons of our mounts with the upstream's table"
     )

@@ -43,8 +43,10 @@ from aikeys.sidecar.references import ReferenceReader
 from aikeys.sidecar.shadow import Shadow
 from aikeys.sidecar.tidying import LOOK_EVERY, Tidying
 from aikeys.sidecar.upkeep import Upkeep
+from aikeys.sidecar.token_sweep import TokenSweep
 from aikeys.sidecar.upstream import Bounds, Upstream
 from aikeys.sidecar.wrapped_answers import WrappedAnswers
+from aikeys.sidecar.witness import Witness
 from aikeys.storage import open_store
 from aikeys.storage.interface import Store
 from aikeys.transport import KeepAliveTransport, tls_context
@@ -106,6 +108,7 @@ def open_sidecar(settings: Settings, *, login: Login | None = None, clock: Clock
     services.sweep.wake = background.settle_soon
     tidying = Tidying(
         store,
+    shadow = Shadow(own, ServedPaths(store))
         clock,
         sweep=services.sweep,
         connections=services.connections,
@@ -124,13 +127,22 @@ def open_sidecar(settings: Settings, *, login: Login | None = None, clock: Clock
         upstream=upstream,
         own=own,
         mounts=mounts,
-        shadow=Shadow(own, ServedPaths(store)),
+        shadow=shadow,
         identity=Identity(own, cache_seconds=settings.identity_cache, clock=clock),
         wrapped=WrappedAnswers(store),
         upkeep=Upkeep(settings.reconcile_interval),
         tidying=Upkeep(min(settings.tidy_interval, LOOK_EVERY), tidying.run),
     )
     sidecar.upkeep.task = Reconciler(sidecar).run
+        token_sweep=TokenSweep(
+            store,
+            leases,
+            own,
+            Witness(store, own, mounts, shadow, clock=clock, interval=settings.token_sweep_interval),
+            clock=clock,
+            interval=settings.token_sweep_interval,
+            rate=max(1.0, settings.token_sweep_rate / settings.workers),
+        ),
     return sidecar
 
 
@@ -216,6 +228,7 @@ def start_sidecar(sidecar: Sidecar) -> None:
     if sidecar.settings.tidy_interval:
         sidecar.tidying.start()
 
+    sidecar.token_sweep.start()
 
 def close_sidecar(sidecar: Sidecar, timeout: float = 10.0) -> None:
     """Stop what runs in the background and let go of everything. What was not finished is on record."""
@@ -225,5 +238,6 @@ def close_sidecar(sidecar: Sidecar, timeout: float = 10.0) -> None:
     sidecar.own.stop()
     sidecar.own.log_out()
     sidecar.connections.close()
+    sidecar.token_sweep.stop()
     sidecar.upstream.close()
     sidecar.store.close()

@@ -11,6 +11,7 @@ from aikeys.sidecar.identity import Identity
 from aikeys.sidecar.mount_table import MountTable
 from aikeys.sidecar.own_identity import OwnIdentity
 from aikeys.sidecar.shadow import Shadow
+from aikeys.sidecar.token_sweep import TokenSweep
 from aikeys.sidecar.upkeep import Upkeep
 from aikeys.sidecar.upstream import Upstream
 from aikeys.sidecar.wrapped_answers import WrappedAnswers
@@ -42,5 +43,6 @@ class Sidecar:
     shadow: Shadow
     identity: Identity
     wrapped: WrappedAnswers
+    token_sweep: TokenSweep
     upkeep: Upkeep
     tidying: Upkeep

@@ -226,6 +226,7 @@ def _issue(turn: _Turn, proof: Proof) -> Reply:
         raise InlineAuthentication
     caller = sidecar.identity.lookup(exchange.token, deadline=turn.deadline)
     if caller is None:
+        _end_with_last_use(sidecar, exchange.token)
         raise InvalidRequest(LAST_USE)
     wrap_info = proof.wrap_info
     if wrap_info is None and turn.asked.operation is Operation.UPDATE:
@@ -252,6 +253,15 @@ def _issue(turn: _Turn, proof: Proof) -> Reply:
         # The key exists and its lease is on record, but nobody will hear of it.
         _revoke_soon(sidecar, registered.lease_id)
         raise
+
+
+def _end_with_last_use(sidecar: Sidecar, token: str) -> None:
+    """With a token's last use end the leases of its earlier ones. The sweep ends them where this cannot."""
+    accessor = sidecar.identity.accessor_of_spent(token)
+    try:
+        sidecar.leases.revoke_of_tokens([accessor])
+    except EngineError as error:
+        log.error("leases_of_spent_token_not_ended", accessor=accessor, error=str(error))
 
 
 def _has_inline_auth(exchange: Exchange) -> bool:

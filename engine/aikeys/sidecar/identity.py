@@ -8,13 +8,16 @@ import secrets
 import threading
 from collections import OrderedDict
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from aikeys.framework.clock import Clock, SystemClock
 from aikeys.framework.deadline import Deadline
 from aikeys.framework.request import Caller
 from aikeys.sidecar.own_identity import OwnIdentity
+from aikeys.sidecar.token_fate import spent
 from aikeys.sidecar.upstream import UpstreamDown
+
+T = TypeVar("T")
 
 CACHE_ENTRIES = 10_000
 
@@ -50,13 +53,15 @@ class Identity:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        # Of tokens with a use count: when one is spent nobody can be asked whose leases end.
+        self._accessors: OrderedDict[bytes, str] = OrderedDict()
 
     def lookup(self, token: str, namespace: str = "", deadline: Deadline | None = None) -> Caller | None:
         """None: the token is dead, or its last use has just been spent. Raises `UpstreamDown`, `NotLoggedIn`."""
         if not token:
             # Vault answers a look-up of "" with the token that asks: that would be ours.
             return None
-        key = hmac.digest(self._key, f"{namespace}\n{token}".encode(), hashlib.sha256)
+        key = self._key_of(token, namespace)
         remembered = self._recall(key)
         if remembered is not None:
             return remembered
@@ -74,9 +79,17 @@ class Identity:
         if reply.status != 200 or not isinstance(data, dict):
             raise UpstreamDown(f"the Vault behind this sidecar answered {reply.status} to a token look-up")
         caller = caller_of(data)
-        if caller.num_uses == 0 and self._seconds > 0:
-            self._remember(key, caller)
-        return caller
+        with self._lock:
+            if caller.num_uses != 0:
+                _remember(self._accessors, key, caller.accessor)
+            elif self._seconds > 0:
+                _remember(self._known, key, (self._clock.monotonic() + self._seconds, caller))
+        return None if spent(data) else caller
+
+    def accessor_of_spent(self, token: str, namespace: str = "") -> str:
+        """Of a token with a use count that was looked up here while it lived; "" of any other. Tells it once."""
+        with self._lock:
+            return self._accessors.pop(self._key_of(token, namespace), "")
 
     def forget(self) -> None:
         """Drop all that is remembered."""
@@ -97,9 +110,12 @@ class Identity:
     def _past(self, caller: Caller) -> bool:
         return caller.expire_time is not None and caller.expire_time <= self._clock.now()
 
-    def _remember(self, key: bytes, caller: Caller) -> None:
-        with self._lock:
-            self._known[key] = (self._clock.monotonic() + self._seconds, caller)
-            self._known.move_to_end(key)
-            while len(self._known) > CACHE_ENTRIES:
-                self._known.popitem(last=False)
+    def _key_of(self, token: str, namespace: str) -> bytes:
+        return hmac.digest(self._key, f"{namespace}\n{token}".encode(), hashlib.sha256)
+
+
+def _remember(memory: OrderedDict[bytes, T], key: bytes, value: T) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    while len(memory) > CACHE_ENTRIES:
+        memory.popitem(last=False)

@@ -19,7 +19,7 @@ from aikeys.redaction import redactor
 
 __all__ = [
     "Enabling", "EndedLease", "EntryStore", "ForcedKey", "Holder", "IntentRecord", "IntentState", "IssueLimits", "KnownKeys", "LeaseRecord",
-    "LeaseState", "LimitReached", "MountRecord", "Store", "TokenRecord", "WrappedRecord", "replace",
+    "LeaseState", "LimitReached", "MountRecord", "Store", "TokenRecord", "WitnessRecord", "WrappedRecord", "replace",
 ]  # fmt: skip
 
 
@@ -279,6 +279,14 @@ class TokenRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessRecord:
+    """The number that the upstream was last given to keep. `restored_at` is when it was last seen to have lost one."""
+
+    number: int
+    restored_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WrappedRecord:
     """An answer that waits behind one of the upstream's wrapping tokens. Found by a keyed hash of the token.
 
@@ -486,6 +494,9 @@ class Store(Protocol):
     def active_leases_of_tokens(self, accessors: Sequence[str]) -> list[str]:
         """The ids of those that end with these tokens: their own, and those of batch tokens whose parents they are."""
         ...
+
+    def witness(self) -> WitnessRecord | None: ...
+    def put_witness(self, record: WitnessRecord) -> None: ...
 
     # keys whose leases were revoked by force
     def force_lease(self, key: ForcedKey, ended: EndedLease | None = None) -> bool:

@@ -195,6 +195,14 @@ tokens = Table(
     Index("tokens_due", "due_at"),
 )
 
+# One row or none: the number last written to the upstream, by which it is known that it has not been set back.
+witness = Table(
+    "witness",
+    metadata,
+    Column("number", BigInteger, nullable=False),
+    Column("restored_at", BigInteger),
+)
+
 # Keys whose leases were revoked by force. They hold up no mount: with its config goes the credential to revoke them.
 forced_keys = Table(
     "forced_keys",

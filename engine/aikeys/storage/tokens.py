@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from aikeys.storage import schema
 from aikeys.storage.database import Part
-from aikeys.storage.interface import LeaseRecord, LeaseState, TokenRecord
+from aikeys.storage.interface import LeaseRecord, LeaseState, TokenRecord, WitnessRecord
 from aikeys.storage.rows import from_micros, to_micros
 
 # The first look comes so soon after an issue because a token may have died while its key was being made.
@@ -52,6 +52,7 @@ _SETTLE = (
     .where(_token.accessor == bindparam("b_accessor"))
     .values(seen_at=bindparam("b_seen"), due_at=bindparam("b_due"))
 )
+_WITNESS = select(schema.witness)
 _IS_ACTIVE = _lease.state == LeaseState.ACTIVE.value
 # "Not empty" is said for the indexes, which leave the empty ones out.
 _HOLDS = or_(
@@ -136,6 +137,21 @@ class Tokens(Part):
             return sorted(found)
 
         return self._database.read(work)
+
+    def witness(self) -> WitnessRecord | None:
+        row = self._database.read(lambda connection: connection.execute(_WITNESS).one_or_none())
+        if row is None:
+            return None
+        return WitnessRecord(row.number, None if row.restored_at is None else from_micros(row.restored_at))
+
+    def put_witness(self, record: WitnessRecord) -> None:
+        restored_at = None if record.restored_at is None else to_micros(record.restored_at)
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(schema.witness))
+            connection.execute(insert(schema.witness), {"number": record.number, "restored_at": restored_at})
+
+        self._database.write(work)
 
 
 def _chunks(accessors: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -88,6 +88,7 @@ class Stand:
                 auth_token_file=token_file,
                 data_dir=self.folder,
                 identity_cache=0,
+                token_sweep_interval=3600,
             )
             self.sidecar = open_sidecar(settings)
             self.sidecar.background.start()

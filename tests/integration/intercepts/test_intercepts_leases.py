@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from typing import Any
 
 import hvac.exceptions
@@ -441,45 +440,6 @@ def test_a_renewal_can_be_wrapped(stand: Stand, key: Key) -> None:
 
     inside = stand.ok("PUT", "sys/wrapping/unwrap", {"token": wrapped["wrap_info"]["token"]})
     assert (inside["lease_id"], inside["lease_duration"]) == (key.lease_id, 90)
-
-
-# -- tokens -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["revoke", "revoke-self", "revoke-accessor", "revoke-orphan", "cli"])
-def test_the_leases_of_a_revoked_token_end_with_it(stand: Stand, path: str, how: str) -> None:
-    token = stand.token(f'path "{path}/creds/demo" {{ capabilities = ["read"] }}')
-    key, other = stand.key(path, token=token), stand.key(path)
-    accessor = stand.ok("GET", "auth/token/lookup-self", token=token)["data"]["accessor"]
-
-    if how == "revoke-self":
-        stand.ok("POST", "auth/token/revoke-self", token=token)
-    elif how == "revoke-accessor":
-        stand.ok("POST", "auth/token/revoke-accessor", {"accessor": accessor})
-    elif how == "cli":
-        stand.cli("token", "revoke", token)
-    else:
-        stand.ok("POST", f"auth/token/{how}", {"token": token})
-
-    assert stand.gone(key)
-    assert stand.works(other)
-
-
-def test_a_refused_revocation_of_a_token_ends_no_lease(stand: Stand, path: str) -> None:
-    token = stand.token(f'path "{path}/creds/demo" {{ capabilities = ["read"] }}')
-    key = stand.key(path, token=token)
-    accessor = stand.ok("GET", "auth/token/lookup-self", token=token)["data"]["accessor"]
-    stranger = stand.token()
-
-    for where, body in (
-        ("revoke", {"token": token}),
-        ("revoke-orphan", {"token": token}),
-        ("revoke-accessor", {"accessor": accessor}),
-    ):
-        assert stand.call("POST", f"auth/token/{where}", body, token=stranger).status_code == 403
-        assert "help" in stand.ok("POST", f"auth/token/{where}?help=1", body)
-    time.sleep(0.3)
-    assert stand.works(key)
 
 
 def test_hvac_hears_of_an_unknown_lease_what_it_expects(stand: Stand, path: str) -> None:

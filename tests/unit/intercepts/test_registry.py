@@ -40,8 +40,14 @@ def fitting(method: str, path: str) -> list[str]:
         ("PUT", "sys/leases/renew", ["lease-renew"]),
         ("PUT", f"sys/leases/renew/{LEASE}", ["lease-renew"]),
         ("PUT", f"sys/renew/{LEASE}", ["lease-renew"]),
-        ("PUT", "sys/leases/revoke", ["lease-revoke"]),
-        ("PUT", f"sys/revoke/{LEASE}", ["lease-revoke"]),
+        ("PUT", "sys/leases/revoke", ["lease-revoke", "token-lease-revoke"]),
+        ("PUT", f"sys/revoke/{LEASE}", ["lease-revoke", "token-lease-revoke"]),
+        ("PUT", "sys/leases/revoke-prefix/auth", ["lease-revoke-prefix", "token-leases-revoke"]),
+        ("PUT", "sys/leases/revoke-force/auth/approle", ["lease-revoke-force", "token-leases-revoke"]),
+        ("PUT", "sys/revoke-prefix/auth/token/create", ["lease-revoke-prefix", "token-leases-revoke"]),
+        ("PUT", "sys/leases/revoke-prefix/authority", ["lease-revoke-prefix"]),
+        ("DELETE", "sys/auth/approle", ["auth-disable"]),
+        ("DELETE", "sys/auth/team/approle/", ["auth-disable"]),
         ("PUT", "sys/leases/revoke-prefix/ai-keys", ["lease-revoke-prefix"]),
         ("PUT", "sys/revoke-prefix/ai-keys", ["lease-revoke-prefix"]),
         ("POST", "sys/leases/revoke-force/ai-keys/creds", ["lease-revoke-force"]),
@@ -50,7 +56,7 @@ def fitting(method: str, path: str) -> list[str]:
         ("GET", "sys/leases/count", ["lease-count"]),
         ("GET", "sys/leases", ["leases"]),
         ("POST", "auth/token/revoke", ["token-revoke"]),
-        ("PUT", "auth/token/revoke-orphan", ["token-revoke"]),
+        ("PUT", "auth/token/revoke-orphan", ["token-revoke-orphan"]),
         ("PUT", "auth/token/revoke-self", ["token-revoke-self"]),
         ("PUT", "auth/token/revoke-accessor", ["token-revoke-accessor"]),
         ("POST", "sys/wrapping/unwrap", ["unwrap"]),
@@ -58,7 +64,7 @@ def fitting(method: str, path: str) -> list[str]:
         ("GET", "cubbyhole/response", ["unwrap-old"]),
     ],
 )
-def test_a_path_that_is_about_mounts_or_leases_has_one_handler(
+def test_a_path_that_is_about_mounts_leases_or_tokens_has_its_handlers(
     method: str, path: str, names: list[str]
 ) -> None:
     assert fitting(method, path) == names

@@ -78,7 +78,12 @@ INTERCEPTS: list[Intercept] = [
     _on("lease-tidy", r"sys/leases/tidy", WRITE, leases.tidy),
     _on("lease-count", r"sys/leases/count", READ, leases.count),
     _on("leases", r"sys/leases", READ, leases.list_failing),
-    _on("token-revoke", r"auth/token/revoke(-orphan)?", WRITE, tokens.revoke),
+    # Leases of tokens, which the handlers above let pass.
+    _on("token-lease-revoke", r"sys/(leases/)?revoke(/.+)?", WRITE, tokens.revoke_lease),
+    _on("token-leases-revoke", r"sys/(leases/)?revoke-(prefix|force)/auth(/.*)?", WRITE, tokens.forward),
+    _on("auth-disable", r"sys/auth/.+", DELETE, tokens.forward),
+    _on("token-revoke", r"auth/token/revoke", WRITE, tokens.revoke),
+    _on("token-revoke-orphan", r"auth/token/revoke-orphan", WRITE, tokens.revoke_orphan),
     _on("token-revoke-self", r"auth/token/revoke-self", WRITE, tokens.revoke_self),
     _on("token-revoke-accessor", r"auth/token/revoke-accessor", WRITE, tokens.revoke_accessor),
     _on("unwrap", r"sys/wrapping/unwrap", WRITE, wrapping.unwrap),

@@ -1,7 +1,8 @@
-"""Revocations of tokens on their way to the upstream: the leases of a token end with it.
+"""What ends tokens, on its way to the upstream: the leases of a token end with it.
 
-The sidecar would notice the death of a token later anyway; here it knows at once. Whose token it is must be asked
-before the request goes on, because nobody can be asked about a dead one.
+The sweep would notice the death of a token later anyway; here it is known at once. Whose token it is must be asked
+before the request goes on, because nobody can be asked about a dead one. Which others die with it nobody tells: those
+are looked up afterwards.
 """
 
 from __future__ import annotations
@@ -20,11 +21,20 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# Leases of tokens, as their ids begin.
+_TOKENS = "auth/"
+# 202: the upstream will do it in a moment.
+_DONE = frozenset({200, 202, 204})
+
 
 def revoke(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
-    """POST `auth/token/revoke` and `…/revoke-orphan`: the token in the body."""
-    token = (fields_or_none(exchange) or {}).get("token")
-    return _revoked(sidecar, exchange, _accessor(sidecar, token) if isinstance(token, str) else "")
+    """POST `auth/token/revoke`: the token in the body, with its children."""
+    return _revoke_named(sidecar, exchange, children=True)
+
+
+def revoke_orphan(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
+    """POST `auth/token/revoke-orphan`: the same; its children become orphans and keep their leases."""
+    return _revoke_named(sidecar, exchange, children=False)
 
 
 def revoke_self(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
@@ -38,24 +48,58 @@ def revoke_accessor(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
     return _revoked(sidecar, exchange, accessor if isinstance(accessor, str) else "")
 
 
-def _accessor(sidecar: Sidecar, token: str) -> str:
-    """ "" for a dead token, a batch token, and where the upstream cannot be asked: revoking goes before knowing."""
+def revoke_lease(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
+    """PUT/POST `sys/leases/revoke[/<id>]`, where the lease is a token's."""
+    named = (fields_or_none(exchange) or {}).get("lease_id") or ""
+    if f"/revoke/{_TOKENS}" not in exchange.path and not str(named).startswith(_TOKENS):
+        return None
+    return _ask_all(sidecar, sidecar.upstream.forward(exchange))
+
+
+def forward(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
+    """What ends all tokens of an auth method, or of a part of it."""
+    return _ask_all(sidecar, sidecar.upstream.forward(exchange))
+
+
+# -- inner ------------------------------------------------------------------------------------------------------
+
+
+def _revoke_named(sidecar: Sidecar, exchange: Exchange, *, children: bool) -> Reply | None:
+    token = (fields_or_none(exchange) or {}).get("token")
+    accessor = _accessor(sidecar, token) if isinstance(token, str) else ""
+    return _revoked(sidecar, exchange, accessor, children=children)
+
+
+def _accessor(sidecar: Sidecar, token: str) -> str | None:
+    """ "" for a dead token and a batch token; None where the upstream cannot be asked: revoking goes before knowing."""
     try:
         caller = sidecar.identity.lookup(token) if token else None
     except EngineError as error:
         log.warning("token_to_revoke_not_looked_up", error=str(error))
-        return ""
+        return None
     return caller.accessor if caller is not None else ""
 
 
-def _revoked(sidecar: Sidecar, exchange: Exchange, accessor: str) -> Reply | None:
-    if not accessor:
+def _revoked(
+    sidecar: Sidecar, exchange: Exchange, accessor: str | None, *, children: bool = True
+) -> Reply | None:
+    if accessor == "":
         return None
     reply = sidecar.upstream.forward(exchange)
-    if reply.status in {200, 204}:
+    if accessor is None:
+        return _ask_all(sidecar, reply)
+    if reply.status in _DONE:
         try:
             sidecar.leases.revoke_of_tokens([accessor])
         except (EngineError, StorageError) as error:
-            # The token is dead all the same, and whoever sweeps for dead tokens comes upon its leases.
+            # The token is dead all the same, and the sweep comes upon its leases.
             log.error("leases_of_revoked_token_not_ended", accessor=accessor, error=str(error))
+        if children:
+            sidecar.token_sweep.ask(orphans=False)
+    return reply
+
+
+def _ask_all(sidecar: Sidecar, reply: Reply) -> Reply:
+    if reply.status in _DONE:
+        sidecar.token_sweep.ask(orphans=True)
     return reply
