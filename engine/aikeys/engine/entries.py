@@ -6,6 +6,8 @@ CONFIG = "config"
 ROLES = "roles/"
 # No entry: what is asked there is worked out anew each time.
 TIDY = "tidy"
+LEAK = "leak"
+REVOKE = "revoke"
 
 
 def role_key(name: str) -> str:

@@ -13,6 +13,7 @@ from aikeys.engine.references import ReadReference, no_references
 from aikeys.framework.clock import Clock
 from aikeys.framework.deadline import Deadline
 from aikeys.framework.request import Mount
+from aikeys.leases.bulk import BulkRevocation
 from aikeys.minting.sweep import Sweep
 from aikeys.relays.interface import Capabilities, Driver, Minted, RelayConfig, Scopes
 from aikeys.storage.interface import EntryStore, IssueLimits, Store
@@ -62,8 +63,10 @@ def _none(_mount_uuid: str) -> int:
 @dataclass(frozen=True, slots=True)
 class Services:
     """`live_leases(mount uuid, role)` counts leases ("" for the role: all of the mount), `open_intents(mount uuid)`
-    mints whose outcome is not settled. `keyed_hash` is what a secret is found by without being kept. `read_reference` reads what a config names instead of holding.
-    `sleep` waits between two probes of a revoked key. `sweep` finds keys without a lease, where leases are ours.
+    mints whose outcome is not settled. `keyed_hash` is what a secret is found by without being kept.
+    `read_reference` reads what a config names instead of holding. `sleep` waits between two probes of a revoked key.
+    Where leases are ours, `sweep` finds keys without one, and `bulk` ends many together; it is asked for once leases
+    are there.
     """
 
     entries: Callable[[str], EntryStore]
@@ -77,6 +80,7 @@ class Services:
     read_reference: ReadReference = no_references
     sleep: Callable[[float], None] = time.sleep
     sweep: Sweep | None = None
+    bulk: Callable[[], BulkRevocation] | None = None
     connections: Connections = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +102,8 @@ class Services:
         drivers: Drivers,
         clock: Clock,
         read_reference: ReadReference = no_references,
+        *,
+        bulk: Callable[[], BulkRevocation] | None = None,
     ) -> Services:
         """The usual case: everything that is kept is in one store."""
         return cls(
@@ -111,4 +117,5 @@ class Services:
             open_intents=lambda mount_uuid: len(store.intents(mount_uuid)),
             read_reference=read_reference,
             sweep=Sweep(store, clock),
+            bulk=bulk,
         )

@@ -144,8 +144,9 @@ def _responses(
             "properties": {"keys": {"type": "array", "items": {"type": "string"}}},
         }
         return {"200": {"description": "OK", "content": _content("StandardListResponse")}}
-    leased = Operation.READ in path.operations and Operation.CREATE not in path.operations
-    if path.returns and (operation is Operation.READ or (leased and operation is Operation.UPDATE)):
+    # What is only ever updated keeps nothing: a write there is a question, or an order that tells what came of it.
+    answers = Operation.CREATE not in path.operations
+    if path.returns and (operation is Operation.READ or (answers and operation is Operation.UPDATE)):
         schema = _title(operation_id) + "Response"
         schemas[schema] = _object_schema(path.returns)
         return {"200": {"description": "OK", "content": _content(schema)}}

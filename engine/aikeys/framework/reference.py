@@ -47,7 +47,8 @@ def _path(path: Path, mount_path: str) -> list[str]:
     if path.fields:
         parts += ["### Parameters", _fields(path.fields, with_default=True)]
     if path.returns:
-        parts += ["### Data of a read", _fields(path.returns, with_default=False)]
+        what = "a read" if Operation.READ in path.operations else "the answer"
+        parts += [f"### Data of {what}", _fields(path.returns, with_default=False)]
     return parts
 
 

@@ -64,6 +64,14 @@ class BulkRevocation:
     def remembered_since(self, mount_uuid: str) -> datetime | None:
         return _stored(lambda: self._store.remembered_since(mount_uuid))
 
+    def given_up(self, mount_uuid: str) -> set[str]:
+        """Ids of leases that were revoked by force and whose keys the relay has not confirmed to be revoked."""
+        return {key.lease_id for key in _stored(lambda: self._store.forced_keys(mount_uuid))}
+
+    def hasten_given_up(self, mount_uuid: str) -> None:
+        """Have their keys tried again now."""
+        _stored(lambda: self._store.hasten_forced(mount_uuid, self._clock.now()))
+
     # their end
 
     def end(self, ids: Sequence[str], cause: str, deadline: Deadline) -> Outcome:

@@ -9,13 +9,14 @@ from typing import Any
 
 from aikeys.backoff import Backoff
 from aikeys.engine.backend import build_backend
-from aikeys.engine.entries import CONFIG, ROLES, TIDY
+from aikeys.engine.entries import CONFIG, LEAK, REVOKE, ROLES, TIDY
 from aikeys.engine.services import Services
 from aikeys.errors import SettingsError
 from aikeys.framework.backend import Backend
 from aikeys.framework.clock import Clock, SystemClock
 from aikeys.framework.request import Mount, Operation, Request
 from aikeys.framework.response import EngineError, Secret
+from aikeys.leases.bulk import BulkRevocation
 from aikeys.leases.expiry import Background
 from aikeys.leases.manager import LeaseManager
 from aikeys.leases.settings import LeaseSettings
@@ -42,11 +43,11 @@ from aikeys.sidecar.own_identity import OwnIdentity
 from aikeys.sidecar.references import ReferenceReader
 from aikeys.sidecar.shadow import Shadow
 from aikeys.sidecar.tidying import LOOK_EVERY, Tidying
-from aikeys.sidecar.upkeep import Upkeep
 from aikeys.sidecar.token_sweep import TokenSweep
+from aikeys.sidecar.upkeep import Upkeep
 from aikeys.sidecar.upstream import Bounds, Upstream
-from aikeys.sidecar.wrapped_answers import WrappedAnswers
 from aikeys.sidecar.witness import Witness
+from aikeys.sidecar.wrapped_answers import WrappedAnswers
 from aikeys.storage import open_store
 from aikeys.storage.interface import Store
 from aikeys.transport import KeepAliveTransport, tls_context
@@ -76,7 +77,7 @@ class ServedPaths:
         self._store = store
 
     def __call__(self, mount: Mount) -> Iterable[str]:
-        yield TIDY
+        yield from (TIDY, LEAK, REVOKE)
         entries = self._store.entries(mount.uuid)
         if entries.get(CONFIG) is not None:
             yield CONFIG
@@ -97,18 +98,21 @@ def open_sidecar(settings: Settings, *, login: Login | None = None, clock: Clock
     mounts = MountTable(store)
     bounds = MintBounds()
     minter = Minter(store, clock, bounds)
-    services = Services.of_store(store, minter, registry, clock, ReferenceReader(own, mounts))
+    services = Services.of_store(
+        store, minter, registry, clock, ReferenceReader(own, mounts), bulk=lambda: bulk
+    )
     backend = build_backend(services)
     lease_settings = _lease_settings(settings)
     leases = LeaseManager(store, clock, EngineCallbacks(backend), mounts.by_uuid, lease_settings)
+    bulk = BulkRevocation(store, clock, leases)
     resolver = IntentResolver(store, clock, services.connections.driver, bounds)
     background = Background(store, leases, resolver, clock, lease_settings)
     minter.unsettled = background.settle_soon
+    shadow = Shadow(own, ServedPaths(store))
     assert services.sweep is not None
     services.sweep.wake = background.settle_soon
     tidying = Tidying(
         store,
-    shadow = Shadow(own, ServedPaths(store))
         clock,
         sweep=services.sweep,
         connections=services.connections,
@@ -130,10 +134,6 @@ def open_sidecar(settings: Settings, *, login: Login | None = None, clock: Clock
         shadow=shadow,
         identity=Identity(own, cache_seconds=settings.identity_cache, clock=clock),
         wrapped=WrappedAnswers(store),
-        upkeep=Upkeep(settings.reconcile_interval),
-        tidying=Upkeep(min(settings.tidy_interval, LOOK_EVERY), tidying.run),
-    )
-    sidecar.upkeep.task = Reconciler(sidecar).run
         token_sweep=TokenSweep(
             store,
             leases,
@@ -143,6 +143,10 @@ def open_sidecar(settings: Settings, *, login: Login | None = None, clock: Clock
             interval=settings.token_sweep_interval,
             rate=max(1.0, settings.token_sweep_rate / settings.workers),
         ),
+        upkeep=Upkeep(settings.reconcile_interval),
+        tidying=Upkeep(min(settings.tidy_interval, LOOK_EVERY), tidying.run),
+    )
+    sidecar.upkeep.task = Reconciler(sidecar).run
     return sidecar
 
 
@@ -224,20 +228,20 @@ def start_sidecar(sidecar: Sidecar) -> None:
     """Everything that runs beside the requests. Once in each process, after the fork."""
     sidecar.own.start()
     sidecar.background.start()
+    sidecar.token_sweep.start()
     sidecar.upkeep.start()
     if sidecar.settings.tidy_interval:
         sidecar.tidying.start()
 
-    sidecar.token_sweep.start()
 
 def close_sidecar(sidecar: Sidecar, timeout: float = 10.0) -> None:
     """Stop what runs in the background and let go of everything. What was not finished is on record."""
     sidecar.upkeep.stop()
     sidecar.tidying.stop()
+    sidecar.token_sweep.stop()
     sidecar.background.stop(timeout)
     sidecar.own.stop()
     sidecar.own.log_out()
     sidecar.connections.close()
-    sidecar.token_sweep.stop()
     sidecar.upstream.close()
     sidecar.store.close()

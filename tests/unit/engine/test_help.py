@@ -10,7 +10,7 @@ from tests.unit.engine.world import World
 from aikeys.framework.fields import FieldType
 from aikeys.framework.reference import reference_page
 
-PATHS = ["config", "roles/demo", "roles/", "creds/demo", "tidy"]
+PATHS = ["config", "roles/demo", "roles/", "creds/demo", "tidy", "leak", "revoke"]
 
 
 def test_help_on_the_mount_lists_every_path(world: World) -> None:
@@ -23,6 +23,8 @@ def test_help_on_the_mount_lists_every_path(world: World) -> None:
         r"^roles/?$",
         r"^creds/(?P<name>\w(([\w-.]+)?\w)?)$",
         r"^tidy$",
+        r"^leak$",
+        r"^revoke$",
     ):
         assert f"    {pattern}\n        " in text
 
@@ -45,7 +47,7 @@ def test_what_is_secret_is_marked_and_never_part_of_a_read(world: World) -> None
     secret = {name for path in world.backend.paths for name, field in path.fields.items() if field.secret}
     shown = {name for path in world.backend.paths if path.noun != "credentials" for name in path.returns}
 
-    assert secret == {"management_key", "signing_secret"}
+    assert secret == {"management_key", "signing_secret", "api_key", "key_prefix", "fingerprint"}
     assert not secret & shown
 
 
@@ -58,6 +60,8 @@ def test_the_document_has_one_item_per_path_and_only_known_references(world: Wor
         "/ai-keys/roles",
         "/ai-keys/creds/{name}",
         "/ai-keys/tidy",
+        "/ai-keys/leak",
+        "/ai-keys/revoke",
     }
     schemas = document["components"]["schemas"]
     text = json.dumps(document)
@@ -71,6 +75,9 @@ def test_the_document_has_one_item_per_path_and_only_known_references(world: Wor
         "key_id",
         "permissions",
     ]
+    asked = document["paths"]["/ai-keys/leak"]["post"]["responses"]["200"]["content"]["application/json"]
+    assert asked["schema"]["$ref"].removeprefix("#/components/schemas/") in schemas
+    assert "content" not in document["paths"]["/ai-keys/config"]["post"]["responses"]["200"]
     read = document["paths"]["/ai-keys/creds/{name}"]["get"]
     assert [parameter["name"] for parameter in read["parameters"]] == ["ttl"]
     operations = [

@@ -19,6 +19,9 @@ from aikeys.engine.services import Services
 from aikeys.framework.deadline import Deadline
 from aikeys.framework.request import Caller, Mount, Operation, Request
 from aikeys.framework.response import Response, Secret
+from aikeys.leases.bulk import BulkRevocation
+from aikeys.leases.lease import Registered
+from aikeys.leases.manager import LeaseManager
 from aikeys.minting.minter import Minter
 from aikeys.redaction import SecretString
 from aikeys.relays.interface import (
@@ -37,6 +40,7 @@ from aikeys.relays.interface import (
     Scopes,
 )
 from aikeys.seals.keyfile import KeyFileSeal
+from aikeys.sidecar.build import EngineCallbacks
 from aikeys.storage import SqlStore, open_store
 from aikeys.storage.interface import LeaseRecord, MountRecord
 
@@ -240,10 +244,14 @@ class World:
         self.reads: list[str] = []
         self.services = self._services()
         self.backend = build_backend(self.services)
+        self.leases = LeaseManager(
+            self.store, self.clock, EngineCallbacks(self.backend), lambda _uuid: self.mount
+        )
+        self.bulk = BulkRevocation(self.store, self.clock, self.leases)
 
     def _services(self) -> Services:
         minter = Minter(self.store, self.clock, sleep=self.clock.sleep)
-        usual = Services.of_store(self.store, minter, self.books, self.clock)
+        usual = Services.of_store(self.store, minter, self.books, self.clock, bulk=lambda: self.bulk)
         return replace(
             usual, generation=self._generation, sleep=self.clock.sleep, read_reference=self._read_reference
         )
@@ -323,6 +331,12 @@ class World:
         )
         self.store.complete_intent(answer.secret.intent_id, record)
         return replace(answer.secret, lease_id=record.lease_id, issue_time=now)
+
+    def register(self, answer: Response, caller: Caller = CALLER) -> Registered:
+        """Its lease, stored as the sidecar stores it."""
+        assert answer.secret is not None
+        path = f"{self.mount.path}creds/{answer.secret.role}"
+        return self.leases.register(self.mount, path, answer.secret, caller)
 
     def renew(self, secret: Secret) -> Secret:
         answer = self.backend.handle(Request(Operation.RENEW, "", self.mount, secret=secret))
