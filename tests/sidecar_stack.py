@@ -178,6 +178,11 @@ class SidecarStack:
         return self.upstream.program == "vault"
 
     @property
+    def sidecar_pid(self) -> int:
+        assert self._sidecar is not None
+        return self._sidecar.pid
+
+    @property
     def log(self) -> str:
         """What the sidecar said since it was last started."""
         return "" if self._sidecar is None else self._sidecar.log()

@@ -12,7 +12,7 @@ from tests.bench.figures import NoResult
 from tests.bench.scenarios import measure_all
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-PARTS = ("issue", "pass", "profile")
+PARTS = ("issue", "pass", "many", "profile")
 
 
 def main() -> int:

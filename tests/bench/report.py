@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import median
 
 from tests.bench import timing
 from tests.bench.figures import (
@@ -16,6 +17,7 @@ from tests.bench.figures import (
     rate_of,
     ratio,
 )
+from tests.bench.many import LONGEST_P99_MS, PACE, RELAY_DELAY_MS, Many, p99
 from tests.bench.scenarios import DATABASE_CONNECTIONS, Measured, Results, Timed
 from tests.bench.timing import Spent
 
@@ -50,6 +52,8 @@ def page(measured: Measured, machine: Sequence[tuple[str, str]]) -> str:
         parts += ["## Passing through\n", *_pass(measured)]
     if measured.memory_loaded:
         parts += ["## Memory\n", *_memory(measured)]
+    if measured.many is not None:
+        parts += ["## Very many leases\n", *_many(measured.many)]
     if measured.issue_times:
         parts += ["## Where the time goes\n", *_profile(measured)]
     return "\n".join(parts).rstrip() + "\n"
@@ -103,7 +107,33 @@ def aims(measured: Measured) -> list[Aim]:
             ratio(sidecar.resident, agent.resident) if agent and sidecar else None,
         )
     )
-    return found
+    return found + (aims_of_many(measured.many) if measured.many is not None else [])
+
+
+def aims_of_many(many: Many) -> list[Aim]:
+    return [
+        Aim(
+            f"{many.ending} leases that end at once, with a relay that takes {RELAY_DELAY_MS} ms: ended a second",
+            Bound.AT_LEAST,
+            2000,
+            many.rate,
+        ),
+        Aim("issuing meanwhile, p99", Bound.AT_MOST, LONGEST_P99_MS, p99(many.issue_ms), " ms"),
+        Aim(
+            f"start with {many.held} leases: until a key is issued",
+            Bound.AT_MOST,
+            5,
+            many.serving_seconds,
+            " s",
+        ),
+        Aim(
+            f"memory with {many.held} leases",
+            Bound.AT_MOST,
+            300,
+            None if many.memory is None else many.memory.resident,
+            " MiB",
+        ),
+    ]
 
 
 def _aims(measured: Measured) -> Iterator[str]:
@@ -216,6 +246,24 @@ def _memory(measured: Measured) -> Iterator[str]:
     yield (
         "\n`bao proxy` and `bao agent` have passed requests on and hold no lease. *Sidecar* has done the same and issued"
         f" {measured.leases} keys besides, all of them under live leases.\n"
+    )
+
+
+def _many(many: Many) -> Iterator[str]:
+    alone, meanwhile = many.issue_alone_ms, many.issue_ms
+    yield _table(
+        ("", "keys issued", "p50 ms", "p99 ms"),
+        [
+            (what, f"{len(seen)}", f"{median(seen):.0f}", f"{p99(seen):.0f}")
+            for what, seen in (("before the leases end", alone), ("while they end", meanwhile))
+            if seen
+        ],
+    )
+    yield (
+        f"\n{many.ending} leases were put into the sidecar's database with one and the same end; the last was revoked at the"
+        f" relay {many.seconds:.1f} s after it. Meanwhile an app asked for {PACE} keys a second, one after the other. The relay"
+        f" of this part answers everything after {RELAY_DELAY_MS} ms and costs next to no CPU. Then the sidecar was started"
+        f" with {many.held} leases: from its start to the first key {many.serving_seconds:.1f} s.\n"
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.bench import load, processes, timing
 from tests.bench.figures import Result, Round
 from tests.bench.load import Call
+from tests.bench.many import Many, measure_many
 from tests.bench.ours import Ours
 from tests.bench.peers import BaoDaemon, DatabaseEngine
 from tests.bench.processes import Memory
@@ -48,6 +49,7 @@ class Measured:
     memory_idle: dict[str, Memory] = field(default_factory=dict)
     memory_loaded: dict[str, Memory] = field(default_factory=dict)
     leases: int = 0
+    many: Many | None = None
     others: float = 0.0
     """Part of the machine's processors that programs outside of this run used meanwhile, 0 to 1."""
     issue_times: Mapping[int, Timed] = field(default_factory=dict)
@@ -86,7 +88,7 @@ def measure(
 
 
 def measure_all(only: frozenset[str], *, seconds: float, rounds: int, folder: Path, say: Say) -> Measured:
-    """``only`` names some of ``issue``, ``pass`` and ``profile``."""
+    """``only`` names some of ``issue``, ``pass``, ``many`` and ``profile``."""
     measured = Measured(seconds, rounds)
     began = time.monotonic()
     busy, own = processes.busy_seconds(), processes.cpu_seconds(os.getpid())
@@ -100,6 +102,8 @@ def measure_all(only: frozenset[str], *, seconds: float, rounds: int, folder: Pa
             if "issue" in only:
                 _issue(measured, ours, folder, say)
             measured.memory_loaded["sidecar"] = processes.memory(ours.sidecar_pid)
+    if "many" in only:
+        measured.many = measure_many(folder, say)
     if "profile" in only:
         say("where the time goes")
         with Ours(timed=True) as ours:
