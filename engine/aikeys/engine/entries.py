@@ -8,6 +8,7 @@ ROLES = "roles/"
 TIDY = "tidy"
 LEAK = "leak"
 REVOKE = "revoke"
+LEASES = "leases"
 
 
 def role_key(name: str) -> str:

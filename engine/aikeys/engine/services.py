@@ -13,6 +13,7 @@ from aikeys.engine.references import ReadReference, no_references
 from aikeys.framework.clock import Clock
 from aikeys.framework.deadline import Deadline
 from aikeys.framework.request import Mount
+from aikeys.leases.books import LeaseBooks
 from aikeys.leases.bulk import BulkRevocation
 from aikeys.minting.sweep import Sweep
 from aikeys.relays.interface import Capabilities, Driver, Minted, RelayConfig, Scopes
@@ -65,8 +66,8 @@ class Services:
     """`live_leases(mount uuid, role)` counts leases ("" for the role: all of the mount), `open_intents(mount uuid)`
     mints whose outcome is not settled. `keyed_hash` is what a secret is found by without being kept.
     `read_reference` reads what a config names instead of holding. `sleep` waits between two probes of a revoked key.
-    Where leases are ours, `sweep` finds keys without one, and `bulk` ends many together; it is asked for once leases
-    are there.
+    Where leases are ours, `sweep` finds keys without one, `books` tells of them, and `bulk` ends many together; it is
+    asked for once leases are there.
     """
 
     entries: Callable[[str], EntryStore]
@@ -80,6 +81,7 @@ class Services:
     read_reference: ReadReference = no_references
     sleep: Callable[[float], None] = time.sleep
     sweep: Sweep | None = None
+    books: LeaseBooks | None = None
     bulk: Callable[[], BulkRevocation] | None = None
     connections: Connections = field(init=False)
 
@@ -117,5 +119,6 @@ class Services:
             open_intents=lambda mount_uuid: len(store.intents(mount_uuid)),
             read_reference=read_reference,
             sweep=Sweep(store, clock),
+            books=LeaseBooks(store),
             bulk=bulk,
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from aikeys.backoff import Backoff
 from aikeys.engine.backend import build_backend
-from aikeys.engine.entries import CONFIG, LEAK, REVOKE, ROLES, TIDY
+from aikeys.engine.entries import CONFIG, LEAK, LEASES, REVOKE, ROLES, TIDY
 from aikeys.engine.services import Services
 from aikeys.errors import SettingsError
 from aikeys.framework.backend import Backend
@@ -77,7 +77,7 @@ class ServedPaths:
         self._store = store
 
     def __call__(self, mount: Mount) -> Iterable[str]:
-        yield from (TIDY, LEAK, REVOKE)
+        yield from (TIDY, LEAK, REVOKE, LEASES)
         entries = self._store.entries(mount.uuid)
         if entries.get(CONFIG) is not None:
             yield CONFIG

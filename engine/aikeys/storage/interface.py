@@ -397,6 +397,14 @@ class Store(Protocol):
         """Those of one holder, sorted."""
         ...
 
+    def leases_in_state(self, mount_uuid: str, state: LeaseState, role: str, limit: int) -> list[LeaseRecord]:
+        """Of a role ("": of all), what is due next first."""
+        ...
+
+    def latest_ended(self, mount_uuid: str, role: str, limit: int) -> list[EndedLease]:
+        """The same of remembered ones, the latest first."""
+        ...
+
     def remembered_since(self, mount_uuid: str) -> datetime | None:
         """The end of the longest remembered lease of a mount."""
         ...
@@ -443,7 +451,9 @@ class Store(Protocol):
         """When the next lease, intent or wrapped answer wants attention."""
         ...
 
-    def count_leases(self, mount_uuid: str = "", role: str = "", *, failing: bool = False) -> int: ...
+    def count_leases(
+        self, mount_uuid: str = "", role: str = "", *, failing: bool = False, state: LeaseState | None = None
+    ) -> int: ...
 
     # keys, as they are known to this store
     def known_keys(self, mount_uuid: str) -> KnownKeys:

@@ -174,7 +174,9 @@ class Leases(Part):
         statement = statement.order_by(_lease.expire_time, _lease.lease_id).limit(limit)
         return self._records(self._database.read(lambda connection: connection.execute(statement).all()))
 
-    def count_leases(self, mount_uuid: str = "", role: str = "", *, failing: bool = False) -> int:
+    def count_leases(
+        self, mount_uuid: str = "", role: str = "", *, failing: bool = False, state: LeaseState | None = None
+    ) -> int:
         conditions: list[ColumnElement[bool]] = []
         if mount_uuid:
             conditions.append(_lease.mount_uuid == mount_uuid)
@@ -182,6 +184,8 @@ class Leases(Part):
             conditions.append(_lease.role == role)
         if failing:
             conditions.append(_lease.attempts > 0)
+        if state is not None:
+            conditions.append(_lease.state == state.value)
         statement = select(func.count()).select_from(schema.leases).where(*conditions)
         return self._database.read(lambda connection: connection.execute(statement).scalar_one())
 

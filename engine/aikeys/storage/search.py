@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, or_, select
 
 from aikeys.errors import StorageError
 from aikeys.storage import schema
 from aikeys.storage.barrier import Barrier
 from aikeys.storage.database import Part
-from aikeys.storage.interface import EndedLease, Holder, LeaseRecord
+from aikeys.storage.interface import EndedLease, Holder, LeaseRecord, LeaseState
 from aikeys.storage.rows import ended_lease, from_micros, lease_record, to_micros
 
 T = TypeVar("T")
@@ -26,6 +26,10 @@ _log = structlog.get_logger(__name__)
 _lease, _ended, _issue = schema.leases.c, schema.ended_leases.c, schema.issues.c
 # One transaction takes no more than this, so that no issue waits long for it.
 _FORGOTTEN_AT_ONCE = 1000
+# A search by what is sealed reads so many rows at once, and so many in all.
+_PAGE = 250
+_MOST_READ = 10_000
+_BEYOND_ALL = 2**62
 
 
 class Search(Part):
@@ -54,6 +58,34 @@ class Search(Part):
         statement = select(_lease.lease_id).where(_lease.mount_uuid == mount_uuid, *_held_by(holder))
         statement = statement.order_by(_lease.lease_id)
         return list(self._database.read(lambda connection: connection.execute(statement).scalars().all()))
+
+    def leases_in_state(self, mount_uuid: str, state: LeaseState, role: str, limit: int) -> list[LeaseRecord]:
+        """Of a role ("": of all), what is due next first."""
+        conditions = [_lease.mount_uuid == mount_uuid, _lease.state == state.value]
+        if role:
+            conditions.append(_lease.role == role)
+        statement = (
+            select(schema.leases).where(*conditions).order_by(_lease.due_at, _lease.lease_id).limit(limit)
+        )
+        rows = self._database.read(lambda connection: connection.execute(statement).all())
+        return self._readable(rows, lease_record)
+
+    def latest_ended(self, mount_uuid: str, role: str, limit: int) -> list[EndedLease]:
+        """The same of remembered ones, the latest first. The role is sealed: the latest are read until there are
+        enough of it, but not all that are remembered."""
+        found: list[EndedLease] = []
+        page = select(schema.ended_leases).where(
+            _ended.mount_uuid == mount_uuid, _ended.number < bindparam("b_before")
+        )
+        page = page.order_by(_ended.number.desc()).limit(_PAGE)
+        bounds = {"b_before": _BEYOND_ALL}
+        for _ in range(_MOST_READ // _PAGE):
+            rows = self._database.read(lambda connection: connection.execute(page, bounds).all())
+            if not rows or len(found) >= limit:
+                break
+            bounds["b_before"] = rows[-1].number
+            found += [one for one in self._readable(rows, ended_lease) if not role or one.role == role]
+        return found[:limit]
 
     def remembered_since(self, mount_uuid: str) -> datetime | None:
         """The end of the longest remembered lease of a mount."""

@@ -10,7 +10,7 @@ from tests.unit.engine.world import World
 from aikeys.framework.fields import FieldType
 from aikeys.framework.reference import reference_page
 
-PATHS = ["config", "roles/demo", "roles/", "creds/demo", "tidy", "leak", "revoke"]
+PATHS = ["config", "roles/demo", "roles/", "creds/demo", "tidy", "leak", "revoke", "leases"]
 
 
 def test_help_on_the_mount_lists_every_path(world: World) -> None:
@@ -25,6 +25,7 @@ def test_help_on_the_mount_lists_every_path(world: World) -> None:
         r"^tidy$",
         r"^leak$",
         r"^revoke$",
+        r"^leases$",
     ):
         assert f"    {pattern}\n        " in text
 
@@ -62,6 +63,7 @@ def test_the_document_has_one_item_per_path_and_only_known_references(world: Wor
         "/ai-keys/tidy",
         "/ai-keys/leak",
         "/ai-keys/revoke",
+        "/ai-keys/leases",
     }
     schemas = document["components"]["schemas"]
     text = json.dumps(document)
