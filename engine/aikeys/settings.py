@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     )
 
     # -- leases -------------------------------------------------------------------------------------------------
-    revocation_workers: int = Field(32, ge=1, le=512, description="revocations at once, for each process")
+    revocation_workers: int = Field(96, ge=1, le=512, description="revocations at once, for each process")
     revocation_retry_base: Seconds = Field(
         10.0, description="a failed revocation is tried again after base x 2^n, give or take half; Vault: 10"
     )

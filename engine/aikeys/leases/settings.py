@@ -21,7 +21,7 @@ class LeaseSettings:
     `remember` is how long a lease is remembered after its end, and an issue that a role's rate may count.
     """
 
-    workers: int = 32
+    workers: int = 96
     claim: float = 20.0
     poll: float = 1.0
     backoff: Backoff = field(default_factory=Backoff)
