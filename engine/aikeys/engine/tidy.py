@@ -162,11 +162,13 @@ class _Tidy:
 
 
 def unreadable(error: DriverError) -> EngineError:
-    """The answer when the relay's list could not be read whole."""
+    """The answer when the relay's list could not be read whole. What trying again does not help is a 400."""
     what = "the relay's list of keys could not be read whole, and a part of it is no plan; nothing was ended"
-    if error.kind in UNREACHABLE or error.kind is Kind.PROTOCOL:
-        return Unavailable(f"{what}: {error.safe_message}")
-    return engine_error(what, error)
+    if error.kind is Kind.RATE_LIMITED:
+        return engine_error(what, error)
+    text = f"{what}: {error.safe_message}"
+    passing = error.kind in UNREACHABLE or error.kind is Kind.PROTOCOL
+    return Unavailable(text) if passing else InvalidRequest(text)
 
 
 def _check_digest(plan: Plan, digest: str) -> None:

@@ -251,7 +251,7 @@ def test_more_keys_than_anybody_reads_are_counted(swept: World, monkeypatch: pyt
         (Kind.UNAVAILABLE, Unavailable, 503),
         (Kind.TIMEOUT, Unavailable, 503),
         (Kind.RATE_LIMITED, RelayRateLimited, 502),
-        (Kind.AUTH, EngineError, 500),
+        (Kind.AUTH, InvalidRequest, 400),
     ],
 )
 def test_a_list_that_cannot_be_read_whole_is_no_plan(
