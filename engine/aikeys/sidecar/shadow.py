@@ -156,11 +156,19 @@ class Shadow:
                 relative = folder + name
                 stale = not name.endswith("/") and relative not in wanted
                 if stale and self.find(mount, relative) is Found.VALID:
-                    self.remove(mount, relative)
-                    changes += 1
+                    changes += self._remove_stale(mount, relative)
         if changes:
             log.info("shadow_synchronised", mount=mount.path, changes=changes)
         return changes
+
+    def _remove_stale(self, mount: Mount, relative: str) -> int:
+        """Unless the object was made since somebody looked; its maker may even write the marker before it is removed."""
+        if self.knows(mount, relative):
+            return 0
+        self.remove(mount, relative)
+        if self.knows(mount, relative):
+            self.write(mount, relative)
+        return 1
 
     def _names(self, mount: Mount, folder: str) -> list[str]:
         reply = self._own.request("LIST", mount.path + folder.rstrip("/"), namespace=mount.namespace)
