@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from tests.sidecar_stack import SidecarStack
 from tests.terraform.conftest import App, Use
 
@@ -14,13 +13,13 @@ POLICY = "module.chatbot.vault_policy.reader"
 APPROLE = "module.chatbot.module.login.vault_approle_auth_backend_role.this[0]"
 
 
-@pytest.mark.parametrize("example", ["minimal", "complete", "multi-team", "sidecar"])
-def test_what_was_applied_needs_no_second_apply(example: str, use: Use) -> None:
-    terraform = use(example)
+def test_the_minimal_example_applies_as_its_tests_say(use: Use, stack: SidecarStack) -> None:
+    terraform = use("minimal")
 
-    terraform.apply()
+    said = terraform.run("test")
 
-    assert terraform.changes() == {}
+    assert "Success! 4 passed, 0 failed." in said
+    assert stack.request("GET", "sys/mounts/ai-keys").status_code == 400, "and leaves nothing behind"
 
 
 def test_an_app_gets_a_key_that_dies_with_what_was_applied_and_all_of_it_can_come_back(
@@ -29,6 +28,7 @@ def test_an_app_gets_a_key_that_dies_with_what_was_applied_and_all_of_it_can_com
     terraform = use("minimal")
     for _cycle in range(2):
         terraform.apply()
+        assert terraform.changes() == {}, "no second apply"
         outputs = terraform.outputs()
         app = App(stack, outputs["role_id"], "chatbot", mount="ai-apps")
         secret = app.read(outputs["creds_path"])
@@ -141,7 +141,11 @@ def test_a_raised_version_brings_the_next_management_key(use: Use, stack: Sideca
 
 def test_the_complete_example_binds_roles_policies_and_bounds(use: Use, stack: SidecarStack) -> None:
     terraform = use("complete")
-    terraform.apply()
+    said = terraform.apply()
+    assert terraform.changes() == {}, "no second apply"
+    steps = [line for line in said.splitlines() if ": Creat" in line]
+    first = next(number for number, line in enumerate(steps) if line.startswith("module.audit."))
+    assert all(line.startswith("module.audit.") for line in steps[first:]), "audit devices come last"
     outputs = terraform.outputs()
 
     nightly = App(stack, outputs["analytics_role_id"], "analytics", mount="ai-approle")
@@ -175,6 +179,7 @@ def test_the_complete_example_binds_roles_policies_and_bounds(use: Use, stack: S
 def test_teams_reach_their_own_keys_and_no_other_teams(use: Use, stack: SidecarStack) -> None:
     terraform = use("multi-team")
     terraform.apply()
+    assert terraform.changes() == {}, "no second apply"
     teams = terraform.outputs()["teams"]
 
     engineer = stack.token([teams["ml-engineering"]["policy"]]).token
@@ -199,6 +204,7 @@ def test_teams_reach_their_own_keys_and_no_other_teams(use: Use, stack: SidecarS
 def test_the_sidecars_identity_is_what_a_sidecar_needs_and_no_more(use: Use, stack: SidecarStack) -> None:
     terraform = use("sidecar")
     terraform.apply()
+    assert terraform.changes() == {}, "no second apply"
 
     role_id = terraform.outputs()["role_id"]
     secret_id = stack.upstream.request("POST", "auth/sidecars/role/terraform-sidecar/secret-id")["data"][

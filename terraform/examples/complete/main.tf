@@ -10,6 +10,7 @@ provider "vault" {}
 module "engine" {
   source = "../../modules/engine"
 
+  path                   = var.mount
   description            = "AI keys of the whole company"
   base_url               = var.relay_url
   kv_mount               = var.kv_mount
@@ -107,9 +108,9 @@ module "evaluation" {
 resource "vault_policy" "people" {
   for_each = toset(["break-glass", "ml-engineer", "platform-admin"])
 
-  name = "ai-keys-${each.key}"
+  name = "${replace(var.mount, "/", "-")}-${each.key}"
   policy = replace(
-    file("${path.module}/../../../policies/${each.key}.hcl"),
+    replace(file("${path.module}/../../../policies/${each.key}.hcl"), "ai-keys", var.mount),
     "auth/approle/", "auth/${vault_auth_backend.approle.path}/"
   )
 }
@@ -151,4 +152,15 @@ module "audit" {
   }
   headers = { "X-Request-Id" = false }
   auditor = { mount = module.engine.path, approle_mount = vault_auth_backend.approle.path }
+
+  # Last, and by itself: see the module.
+  depends_on = [
+    module.customer_service,
+    module.analytics,
+    module.evaluation,
+    module.rotation_bot,
+    module.quotas,
+    vault_policy.people,
+    vault_kubernetes_auth_backend_config.cluster,
+  ]
 }

@@ -3,6 +3,12 @@ variable "relay_url" {
   description = "Address of the relay's API."
 }
 
+variable "mount" {
+  type        = string
+  description = "Where the engine is mounted."
+  default     = "ai-keys"
+}
+
 variable "kv_mount" {
   type        = string
   description = "The KV version 2 engine in which the management key stands."

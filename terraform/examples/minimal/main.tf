@@ -1,4 +1,4 @@
-# The least there is to it: the engine at ai-keys/, one role, and an AppRole for the app that uses its keys.
+# The least there is to it: the engine, one role, and an AppRole for the app that uses its keys.
 #
 #     export VAULT_ADDR=http://127.0.0.1:8300       # the sidecar
 #     export TF_VAR_management_key=...              # the relay's; stays out of the state
@@ -9,6 +9,7 @@ provider "vault" {}
 module "engine" {
   source = "../../modules/engine"
 
+  path                   = var.mount
   base_url               = var.relay_url
   management_key         = var.management_key
   management_key_version = var.management_key_version

@@ -3,6 +3,12 @@ variable "relay_url" {
   description = "Address of the relay's API."
 }
 
+variable "mount" {
+  type        = string
+  description = "Where the engine is mounted."
+  default     = "ai-keys"
+}
+
 variable "management_key" {
   type        = string
   description = "The relay's key for managing keys."

@@ -1,4 +1,5 @@
-# What the engine's module plans, and what it refuses. No server is asked: the provider is a mock.
+# What the engine's module plans. No server is asked: the provider is a mock. Wrong variables:
+# tests/terraform/wrong_inputs.py.
 
 mock_provider "vault" {
   mock_data "vault_generic_secret" {
@@ -60,87 +61,12 @@ run "names_a_signing_secret_too" {
   }
 }
 
-run "refuses_plain_http" {
-  command = plan
-
-  variables {
-    base_url = "http://relay.example/v1"
-  }
-
-  expect_failures = [var.base_url]
-}
-
 run "takes_http_of_this_machine" {
   command = plan
 
   variables {
     base_url = "http://127.0.0.1:8080/v1"
   }
-}
-
-run "refuses_a_path_of_vaults_own" {
-  command = plan
-
-  variables {
-    path = "sys/ai-keys"
-  }
-
-  expect_failures = [var.path]
-}
-
-run "refuses_a_path_with_slashes_at_its_ends" {
-  command = plan
-
-  variables {
-    path = "ai-keys/"
-  }
-
-  expect_failures = [var.path]
-}
-
-run "refuses_ttls_the_wrong_way_round" {
-  command = plan
-
-  variables {
-    default_lease_ttl = 7200
-    max_lease_ttl     = 3600
-  }
-
-  expect_failures = [var.max_lease_ttl]
-}
-
-run "refuses_a_key_with_a_line_break" {
-  command = plan
-
-  variables {
-    management_key         = "sk-holysheep-admin-example\n"
-    management_key_version = 1
-  }
-
-  expect_failures = [var.management_key]
-}
-
-run "refuses_an_entry_given_by_its_api_path" {
-  command = plan
-
-  variables {
-    kv_name = "data/aikeys/relay"
-  }
-
-  expect_failures = [var.kv_name]
-}
-
-run "refuses_other_signatures_and_timeouts" {
-  command = plan
-
-  variables {
-    signature_version = "v3"
-    connect_timeout   = 0
-    request_timeout   = 91
-    ca_cert           = "ca.pem"
-  }
-
-  expect_failures = [var.signature_version, var.connect_timeout, var.request_timeout, var.ca_cert]
 }
 
 run "refuses_versions_that_differ" {

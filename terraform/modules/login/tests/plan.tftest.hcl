@@ -1,4 +1,5 @@
-# What the login module plans, and what it refuses. No server is asked: the provider is a mock.
+# What the login module plans. No server is asked: the provider is a mock. Wrong variables:
+# tests/terraform/wrong_inputs.py.
 
 mock_provider "vault" {}
 
@@ -22,64 +23,4 @@ run "makes_only_what_is_asked_for" {
     condition     = length(vault_kubernetes_auth_backend_role.this) == 0 && length(vault_jwt_auth_backend_role.this) == 0
     error_message = "Logins that were not asked for must not be made."
   }
-}
-
-run "refuses_root" {
-  command = plan
-
-  variables {
-    policies = ["root"]
-  }
-
-  expect_failures = [var.policies]
-}
-
-run "refuses_secret_ids_without_an_end" {
-  command = plan
-
-  variables {
-    approle = { secret_id_ttl = 0 }
-  }
-
-  expect_failures = [var.approle]
-}
-
-run "refuses_what_is_no_cidr" {
-  command = plan
-
-  variables {
-    approle = { token_bound_cidrs = ["10.0.0.0/33"] }
-  }
-
-  expect_failures = [var.approle]
-}
-
-run "refuses_every_pod_of_the_cluster" {
-  command = plan
-
-  variables {
-    kubernetes = { service_accounts = ["*"], namespaces = ["*"] }
-  }
-
-  expect_failures = [var.kubernetes]
-}
-
-run "refuses_every_token_of_an_issuer" {
-  command = plan
-
-  variables {
-    jwt = { audiences = ["vault"] }
-  }
-
-  expect_failures = [var.jwt]
-}
-
-run "refuses_tokens_made_for_others" {
-  command = plan
-
-  variables {
-    jwt = { audiences = [], subject = "repo:example/app" }
-  }
-
-  expect_failures = [var.jwt]
 }

@@ -1,4 +1,5 @@
-# What the rotation bot's module plans, and what it refuses. No server is asked: the provider is a mock.
+# What the rotation bot's module plans. No server is asked: the provider is a mock. Wrong variables:
+# tests/terraform/wrong_inputs.py.
 
 mock_provider "vault" {}
 
@@ -39,24 +40,4 @@ run "leaves_the_key_out_where_it_is_not_the_bots" {
     condition     = !strcontains(vault_policy.bot.policy, "secret/data")
     error_message = "Without an entry the bot must reach none."
   }
-}
-
-run "refuses_the_bot_among_its_apps" {
-  command = plan
-
-  variables {
-    apps = ["rotation-bot"]
-  }
-
-  expect_failures = [var.apps]
-}
-
-run "refuses_a_pattern_for_an_entry" {
-  command = plan
-
-  variables {
-    kv_name = "aikeys/*"
-  }
-
-  expect_failures = [var.kv_name]
 }

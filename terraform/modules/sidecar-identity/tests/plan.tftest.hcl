@@ -1,4 +1,5 @@
-# What the sidecar's identity is, and what it refuses to be. No server is asked: the provider is a mock.
+# What the sidecar's identity is. No server is asked: the provider is a mock. Wrong variables:
+# tests/terraform/wrong_inputs.py.
 
 mock_provider "vault" {}
 
@@ -21,34 +22,4 @@ run "reaches_every_mount_and_the_key" {
     condition     = !strcontains(vault_policy.sidecar.policy, "\npath \"ai-keys/*\"") && !strcontains(vault_policy.sidecar.policy, "\npath \"*\"")
     error_message = "The mount in the shipped policy is an example and must not come along."
   }
-}
-
-run "refuses_a_pattern_for_a_mount" {
-  command = plan
-
-  variables {
-    mounts = ["*"]
-  }
-
-  expect_failures = [var.mounts]
-}
-
-run "refuses_a_pattern_for_the_key" {
-  command = plan
-
-  variables {
-    management_key_paths = ["secret/data/*"]
-  }
-
-  expect_failures = [var.management_key_paths]
-}
-
-run "refuses_what_is_no_kv_engine" {
-  command = plan
-
-  variables {
-    management_key_paths = ["sys/raw/core"]
-  }
-
-  expect_failures = [var.management_key_paths]
 }
