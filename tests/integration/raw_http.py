@@ -50,6 +50,46 @@ def ask(
         return read_reply(connection, head_only=method == "HEAD")
 
 
+def converse(address: str, raw: bytes, *, half_closed: bool = False) -> tuple[list[RawReply], bool]:
+    """Everything that is answered to these bytes, and whether the server closed the connection afterwards.
+
+    Waits for the close, so end with a request that asks for it, or with something that no server goes on after.
+    `half_closed`: end our side after the bytes, as a client that breaks off does.
+    """
+    data = b""
+    with connect(address) as connection:
+        try:
+            connection.sendall(raw)
+            if half_closed:
+                connection.shutdown(socket.SHUT_WR)
+            while piece := connection.recv(65536):
+                data += piece
+        except TimeoutError:
+            return split(data), False
+        except ConnectionError:
+            # Closed while bytes of ours were still under way.
+            pass
+    return split(data), True
+
+
+def split(data: bytes) -> list[RawReply]:
+    """Answers that stand one after another, none to a HEAD; interim ones left out."""
+    found = []
+    while data:
+        top, _, rest = data.partition(b"\r\n\r\n")
+        reply = parse(top + b"\r\n\r\n", head_only=True)
+        length = reply.header("Content-Length")
+        if "chunked" in (reply.header("Transfer-Encoding") or ""):
+            reply.body, data = _joined(rest)
+        elif length is not None or reply.status in {100, 204, 304}:
+            reply.body, data = rest[: int(length or 0)], rest[int(length or 0) :]
+        else:
+            reply.body, data = rest, b""
+        if reply.status != 100:
+            found.append(reply)
+    return found
+
+
 def read_reply(connection: socket.socket, *, head_only: bool = False) -> RawReply:
     """The answer up to the end of the connection, chunks joined."""
     data = b""
@@ -68,16 +108,17 @@ def parse(data: bytes, *, head_only: bool = False) -> RawReply:
         headers.append((name, value.strip()))
     reply = RawReply(int(status), " ".join(reason), headers)
     chunked = "chunked" in (reply.header("Transfer-Encoding") or "")
-    reply.body = b"" if head_only else (_joined(body) if chunked else body)
+    reply.body = b"" if head_only else (_joined(body)[0] if chunked else body)
     return reply
 
 
-def _joined(body: bytes) -> bytes:
+def _joined(body: bytes) -> tuple[bytes, bytes]:
+    """A chunked body (without trailers), and what stands behind it."""
     whole = b""
     while True:
         size, _, rest = body.partition(b"\r\n")
         length = int(size.split(b";")[0], 16)
         if length == 0:
-            return whole
+            return whole, rest[2:]
         whole += rest[:length]
         body = rest[length + 2 :]

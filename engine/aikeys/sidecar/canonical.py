@@ -20,8 +20,17 @@ from aikeys.sidecar.exchange import Reply
 API = "/v1/"
 RELATIVE_PATH = "relative paths not supported"
 
-_ABSOLUTE_FORM = re.compile(r"(?i)https?://[^/?]*")
+# RFC 3986: a scheme, then a user, a host and a port. Whatever the scheme, the servers take what follows for the path.
+_ABSOLUTE_FORM = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://"
+    r"(?:[A-Za-z0-9._~!$&'()*+,;=:%-]*@)?"
+    r"(?:[A-Za-z0-9._~!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])"
+    r"(?::\d*)?(?=[/?]|\Z)",
+    re.ASCII,
+)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# Go's, before any handler.
+BAD_REQUEST = Reply(400, b"400 Bad Request", (("Content-Type", "text/plain; charset=utf-8"),))
 _REDIRECT_HEADERS = (
     ("Cache-Control", "no-store"),
     ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
@@ -48,8 +57,10 @@ def read_target(raw: str, method: str, max_length: int) -> Target | Reply:
 
     `max_length` bounds the path in bytes: a long path costs the upstream seconds of CPU.
     """
-    absolute = _ABSOLUTE_FORM.match(raw)
-    if absolute:
+    if not raw.startswith("/") and method != "CONNECT" and raw != "*":
+        absolute = _ABSOLUTE_FORM.match(raw)
+        if absolute is None:
+            return BAD_REQUEST
         raw = raw[absolute.end() :]
         if not raw.startswith("/"):
             raw = "/" + raw
@@ -59,10 +70,10 @@ def read_target(raw: str, method: str, max_length: int) -> Target | Reply:
             414, [f"the path has {len(raw_path)} bytes, more than the {max_length} allowed"]
         )
     if not raw_path.startswith("/"):
-        # The asterisk form, or nothing a path could be made of: the upstream knows what to say.
+        # An asterisk or, for CONNECT, a host: no path could be made of them, and the upstream knows what to say.
         return Target(raw, None, query_string)
     if _BAD_ESCAPE.search(raw_path):
-        return Reply(400, b"400 Bad Request", (("Content-Type", "text/plain; charset=utf-8"),))
+        return BAD_REQUEST
     decoded = unquote_to_bytes(raw_path.encode("latin-1", "replace"))
     if not decoded.decode("utf-8", "replace").isprintable():
         return envelope.bare(400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ JSON_HEADERS = (
     ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
 )
 
+_NO_PAIR = re.compile(r";|%(?![0-9A-Fa-f]{2})")
 # Go's strconv.ParseBool.
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -28,6 +30,15 @@ def reason(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Status"
+
+
+def read_query(query_string: str) -> list[tuple[str, str]]:
+    """Go's url.ParseQuery as its servers use it: a pair with a semicolon or a broken escape is no pair.
+
+    Policies judge the parameters that the upstream reads; the engine must act on the same ones.
+    """
+    whole = "&".join(pair for pair in query_string.split("&") if not _NO_PAIR.search(pair))
+    return parse_qsl(whole, keep_blank_values=True)
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class Exchange:
 
     @cached_property
     def query(self) -> list[tuple[str, str]]:
-        return parse_qsl(self.query_string, keep_blank_values=True)
+        return read_query(self.query_string)
 
     def parameter(self, name: str) -> str | None:
         return next((value for key, value in self.query if key == name), None)

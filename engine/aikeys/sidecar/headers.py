@@ -38,8 +38,12 @@ def _named_by_connection(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
 
 
 def forwarded(headers: Headers, drop: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """The request headers that go on, in their order and with their repetitions."""
-    unwanted = _NOT_FORWARDED | _named_by_connection(headers) | {name.lower() for name in drop}
+    """The request headers that go on, in their order and with their repetitions.
+
+    Those that `Connection` names go on as well: we read them, as the real servers do, so the upstream must. Otherwise
+    a client could take its token, wrapping or namespace, or our `X-Forwarded-For`, out of what is authorised.
+    """
+    unwanted = _NOT_FORWARDED | {name.lower() for name in drop}
     return [(key, value) for key, value in headers if key.lower() not in unwanted]
 
 

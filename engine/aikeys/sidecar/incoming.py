@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -67,22 +68,38 @@ def content_length(environ: dict[str, Any]) -> int | None:
     return None if "chunked" in str(environ.get("HTTP_TRANSFER_ENCODING", "")).lower() else 0
 
 
+class BodyCutShort(ConnectionResetError):
+    """The client ended its side before its body was complete: half a request is none."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "the client closed the connection in the middle of its request")
+
+
 def read_body(environ: dict[str, Any], limit: int) -> bytes | Reply:
-    """The whole body, or the 413 of Vault's own bound (max_request_size)."""
+    """The whole body, or the 413 of Vault's own bound (max_request_size). Raises `BodyCutShort`."""
     length = content_length(environ)
     if length == 0:
         return b""
     if length is not None and length > limit:
         return envelope.errors(413, [TOO_LARGE])
     body: bytes = environ["wsgi.input"].read(limit + 1)
-    return envelope.errors(413, [TOO_LARGE]) if len(body) > limit else body
+    if len(body) > limit:
+        return envelope.errors(413, [TOO_LARGE])
+    if length is not None and len(body) < length:
+        raise BodyCutShort
+    return body
 
 
 def body_pieces(environ: dict[str, Any]) -> Iterator[bytes]:
-    """The body as it comes, for passing on."""
+    """The body as it comes, for passing on. Raises `BodyCutShort`."""
     stream = environ["wsgi.input"]
+    left = content_length(environ)
     while piece := stream.read(PIECE):
         yield piece
+        if left is not None:
+            left -= len(piece)
+    if left:
+        raise BodyCutShort
 
 
 def gone_probe(environ: dict[str, Any]) -> Callable[[], bool]:

@@ -42,7 +42,7 @@ class Passthrough:
         length = incoming.content_length(environ)
         body: bytes | Iterator[bytes]
         if length is not None and length <= SMALL_BODY:
-            body = environ["wsgi.input"].read(length) if length else b""
+            body = b"".join(incoming.body_pieces(environ)) if length else b""
         else:
             body = incoming.body_pieces(environ)
         try:

@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -37,6 +37,8 @@ LONGEST_LINE = 8190
 MOST_HEADERS = 200
 LONGEST_HEADER = 32 * 1024
 MOST_CONNECTIONS = 2000
+# Go's int64.
+LONGEST_BODY = 2**63 - 1
 # A worker whose main thread is stuck for so many seconds is replaced; requests run in other threads.
 STUCK_SECONDS = 60
 
@@ -112,6 +114,7 @@ class Worker(ThreadWorker):
         )
 
     def handle_request(self, req: Any, conn: Any) -> Any:
+        _check_head(req.version, req.headers)
         incoming.remember_headers(req.headers)
         return super().handle_request(req, conn)  # type: ignore[no-untyped-call]
 
@@ -130,6 +133,20 @@ class Worker(ThreadWorker):
             client.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
         except OSError:
             log.debug("client_gone_before_the_error")
+
+
+def _check_head(version: tuple[int, int], headers: Sequence[tuple[str, str]]) -> None:
+    """What Go's server refuses and gunicorn does not: a message is to be read in one way by everybody.
+
+    Raises gunicorn's errors.
+    """
+    codings = [value for name, value in headers if name == "TRANSFER-ENCODING"]
+    if len(codings) > 1 or (codings and codings[0].lower() != "chunked"):
+        raise http_errors.UnsupportedTransferCoding(", ".join(codings))  # type: ignore[no-untyped-call]
+    if any(name == "CONTENT-LENGTH" and int(value) > LONGEST_BODY for name, value in headers):
+        raise http_errors.InvalidHeader("CONTENT-LENGTH")  # type: ignore[no-untyped-call]
+    if version >= (1, 1) and not any(name == "HOST" for name, _ in headers):
+        raise http_errors.InvalidHeader("HOST")  # type: ignore[no-untyped-call]
 
 
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (

@@ -12,9 +12,10 @@ import httpx
 
 from aikeys.framework.clock import Clock, SystemClock
 from aikeys.framework.deadline import Deadline
-from aikeys.framework.response import Unavailable
+from aikeys.framework.response import InvalidRequest, Unavailable
 from aikeys.redaction import redactor
 from aikeys.sidecar import headers as header_rules
+from aikeys.sidecar.canonical import RELATIVE_PATH
 from aikeys.sidecar.envelope import to_json
 from aikeys.sidecar.exchange import Exchange, Reply
 from aikeys.transport import KeepAliveTransport, Limits, Origin, RawStream
@@ -254,11 +255,17 @@ class Upstream:
             return self._product
 
     def namespace_of(self, header: str) -> str:
-        """The namespace a header means: "" for the root, and for every one on a server that has none."""
-        name = header.strip("/")
-        if name in {"", "root"}:
+        """The namespace a header means: "" for the root, and for every one on a server that has none.
+
+        OpenBao resolves dots, so that "x/.." is the root. Here they are refused like those of a path. Raises
+        `InvalidRequest`.
+        """
+        segments = [segment for segment in header.split("/") if segment]
+        if segments in ([], ["root"]) or not self.product().namespaces:
             return ""
-        return name if self.product().namespaces else ""
+        if not {".", ".."}.isdisjoint(segments):
+            raise InvalidRequest(RELATIVE_PATH)
+        return "/".join(segments)
 
     def mount_type(self, own: str) -> str | None:
         """`own` where envelopes end with `mount_type`, None where they do not."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 from aikeys.framework.request import Operation
 from aikeys.sidecar import body as bodies
@@ -105,8 +104,7 @@ def _refuse_snapshots(exchange: Exchange, product: Product) -> Reply | None:
 
 
 def _query(exchange: Exchange, without: str = "") -> dict[str, Any]:
-    pairs = parse_qsl(exchange.query_string, keep_blank_values=True)
-    return bodies.collect([(name, value) for name, value in pairs if name not in {"help", without}])
+    return bodies.collect([(name, value) for name, value in exchange.query if name not in {"help", without}])
 
 
 def _as_folder(path: str) -> str:

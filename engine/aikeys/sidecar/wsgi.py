@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from gunicorn.http.errors import ParseException
 
 from aikeys.framework.response import EngineError
 from aikeys.sidecar import envelope, incoming
@@ -47,8 +48,8 @@ class Front:
             return self._dispatch(environ, start_response, headers)
         except EngineError as error:
             return send(envelope.errors(error.status, error.texts()), environ, start_response)
-        except OSError:
-            # The client's side of the connection; the server knows what to do with it.
+        except (OSError, ParseException):
+            # The client's side of the connection, or a body that is no HTTP; the server knows what to do with it.
             raise
         except Exception:
             log.exception("request_failed", method=environ.get("REQUEST_METHOD"))
@@ -76,6 +77,8 @@ class Front:
         body = incoming.read_body(environ, settings.max_body_bytes)
         if isinstance(body, Reply):
             return send(body, environ, start_response)
+        # Flask would refuse to serve a plain answer to whom a web socket would be welcome too.
+        environ.pop("HTTP_UPGRADE", None)
         environ[EXCHANGE_KEY] = incoming.make_exchange(environ, target, sent_on, body, self._trusted)
         environ[ROUTE_KEY] = found
         return self._app(environ, start_response)

@@ -77,6 +77,25 @@ def test_a_broken_escape_is_400(raw: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "raw",
+    [
+        "x",
+        "v1/sys/health",
+        "1x://a/v1/x",
+        "http:/v1/x",
+        "http://a:b/v1/x",
+        "http://a#/v1/x",
+        "http://a\\/v1/x",
+        "",
+    ],
+)
+def test_what_is_neither_a_path_nor_an_address_is_400(raw: str) -> None:
+    reply = read(raw)
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.body) == (400, b"400 Bad Request")
+
+
+@pytest.mark.parametrize(
     ("raw", "path"),
     [
         ("/v1/ai-keys/creds/demo", "ai-keys/creds/demo"),
@@ -92,6 +111,8 @@ def test_a_broken_escape_is_400(raw: str) -> None:
         ("/v1/sys/mounts#x", "sys/mounts#x"),
         ("/v1/", ""),
         ("http://other/v1/sys/health", "sys/health"),
+        ("x://other/v1/sys/health", "sys/health"),
+        ("HTTPS://u:p@[::1]:8200/v1/sys/health", "sys/health"),
         ("/v1/ai-keys/creds/%2564emo", "ai-keys/creds/%64emo"),
     ],
 )

@@ -16,8 +16,7 @@ def test_headers_of_the_connection_stay_behind_and_the_rest_keeps_order_and_repe
         ("Host", "sidecar"),
         ("X-Vault-Token", "t"),
         ("Accept", "a"),
-        ("Connection", "keep-alive, X-Mine"),
-        ("X-Mine", "1"),
+        ("Connection", "keep-alive"),
         ("Accept", "b"),
         ("Transfer-Encoding", "chunked"),
         ("Content-Length", "3"),
@@ -32,6 +31,13 @@ def test_headers_of_the_connection_stay_behind_and_the_rest_keeps_order_and_repe
         ("Accept", "b"),
         ("X-Vault-Inline-Auth-Path", "p"),
     ]
+
+
+def test_nobody_takes_a_header_out_by_naming_it_one_of_the_connection() -> None:
+    """We read it, so the upstream must; and the address that we vouch for is not the client's to remove."""
+    ends = [("X-Vault-Token", "t"), ("X-Vault-Wrap-TTL", "60"), ("X-Forwarded-For", "1.2.3.4")]
+    named = ("Connection", "close, X-Vault-Token, x-vault-wrap-ttl, X-Forwarded-For")
+    assert forwarded([named, *ends]) == ends
 
 
 def test_answers_keep_their_headers_but_for_the_date_that_the_server_in_front_writes() -> None:
