@@ -66,7 +66,7 @@ def test_a_vault_without_the_sidecar_is_told_apart_in_the_plan(
     product: str, terraform: None, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     server: Server = request.getfixturevalue(product)
-    variables = {
+    variables: dict[str, str | int] = {
         "relay_url": "https://relay.example/v1",
         "management_key": "sk-no-key",
         "management_key_version": 1,
