@@ -28,8 +28,8 @@ PROBING_SECONDS = 2.0
 BOUND_SLACK = 1.0
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
-# Behind one address may stand several nodes, of which some know of the deletion before others: so many refusals in a
-# row are wanted, each over a connection of its own (`Driver.probe`).
+# Behind one address may stand several nodes, of which some know of the deletion before others. Until the relay's bound
+# is over, so many refusals in a row are wanted, each over a connection of its own (`Driver.probe`).
 REFUSALS = 3
 # Keys whose refusal is awaited, remembered so that the bound counts from their first deletion.
 REMEMBERED_DELETIONS = 10_000
@@ -125,7 +125,7 @@ class Revocation:
             now = clock.monotonic()
             if seen is Probe.REJECTED:
                 refused_at.append(now)
-                if len(refused_at) == REFUSALS:
+                if len(refused_at) == REFUSALS or now >= bound:
                     return max(0.0, refused_at[0] - deletion.monotonic)
                 if now < give_up:
                     continue

@@ -193,6 +193,20 @@ def test_one_nodes_refusal_is_not_taken_for_that_of_all(ready: World, verified: 
     assert ready.books.count("probe") == 5 + REFUSALS
 
 
+def test_a_relay_that_answers_slowly_is_believed_when_its_bound_is_over(
+    ready: World, verified: Secret
+) -> None:
+    """So many refusals may not fit into one attempt, nor into any later one."""
+    ready.books.slow_probes = 1.9
+    ready.books.capabilities = replace(ready.books.capabilities, revocation_lag=3.0)
+
+    with pytest.raises(StillAccepted, match="was not refused often enough to be sure") as failed:
+        ready.revoke(verified)
+    assert failed.value.retry_in is not None
+
+    assert ready.revoke(verified)["lag"] == pytest.approx(5.7)
+
+
 def test_a_key_refused_at_once_has_no_lag(ready: World, verified: Secret) -> None:
     assert ready.revoke(verified) == {"effective_within": 0.5, "lag": 0.0}
 

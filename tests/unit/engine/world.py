@@ -102,6 +102,7 @@ class Books:
     faults: dict[str, DriverError] = field(default_factory=dict)
     # What a probe says, in turn; empty: what the books say.
     probes: list[Probe] = field(default_factory=list)
+    slow_probes: float = 0.0
     accepted_keys: set[str] = field(default_factory=lambda: {MANAGEMENT_KEY})
     # Whether a key that is not accepted is refused by every call, not only by "check".
     judges_every_call: bool = False
@@ -183,6 +184,7 @@ class BooksDriver:
 
     def probe(self, secret: SecretString, deadline: Deadline) -> Probe:
         self.books.calls.append(("probe", secret.reveal()))
+        self.books.clock.moved += self.books.slow_probes
         if self.books.probes:
             return self.books.probes.pop(0)
         live = any(
