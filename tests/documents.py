@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ ENVIRONMENT = {**os.environ, "PATH": str(Path(sys.executable).parent) + os.paths
 #: The block that a guide begins with: what follows it is pasted into that shell.
 DEV_SHELL = "aikeys dev -- bash"
 _MARK = "--- step"
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ def blocks(page: Path) -> list[Block]:
     return [Block(match[1], match[2], text.count("\n", 0, match.start()) + 1) for match in found]
 
 
-def in_dev(*command: str, seconds: float = 90) -> subprocess.CompletedProcess[str]:
+def in_dev(
+    *command: str, seconds: float = 90, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """`aikeys dev -- command`, in the checkout."""
     return subprocess.run(
         [*AIKEYS, "dev", "--", *command],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=seconds, check=False,
+        cwd=ROOT, env={**ENVIRONMENT, **(environment or {})}, capture_output=True, text=True, timeout=seconds, check=False,
     )  # fmt: skip
 
 
@@ -50,7 +54,7 @@ def shows(expected: str, actual: str) -> bool:
     return re.fullmatch(pattern, actual.strip()) is not None
 
 
-def run_guide(page: Path) -> list[str]:
+def run_guide(page: Path, environment: Mapping[str, str] | None = None) -> list[str]:
     """Paste every block of the page, one after the other, into one shell of `aikeys dev`; what went wrong, as sentences.
 
     An `sh` block has to succeed. A command of a `console` block has to show what the page shows, and to fail only
@@ -69,8 +73,8 @@ def run_guide(page: Path) -> list[str]:
             # Braces, not parentheses: what is exported or changed into stays so for the next.
             script.append(f"{{ {command.strip()}\n}} 2>&1\n__ended=$?; echo; echo '{_MARK}' $__ended")
             expected.append((command.strip(), output))
-    shown = in_dev("bash", "-c", "\n".join(script))
-    printed = re.split(rf"^{_MARK} (\d+)\n", shown.stdout, flags=re.MULTILINE)
+    shown = in_dev("bash", "-c", "\n".join(script), environment=environment)
+    printed = re.split(rf"^{_MARK} (\d+)\n", _COLOURS.sub("", shown.stdout), flags=re.MULTILINE)
     problems = []
     for number, (command, output) in enumerate(expected):
         if 2 * number + 1 >= len(printed):

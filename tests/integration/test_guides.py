@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
-from tests.documents import ROOT, run_guide, shows
+from tests.documents import ENVIRONMENT, ROOT, blocks, run_guide, shows
+from tests.realparts.terraform import cli_config, find_terraform
 
 GUIDES = [ROOT / "docs" / f"{who}.md" for who in ("platform-engineer", "app-developer", "security-engineer")]
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
-def test_a_reader_who_pastes_every_block_of_a_guide_succeeds(page: Path) -> None:
-    assert run_guide(page) == []
+def test_a_reader_who_pastes_every_block_of_a_guide_succeeds(page: Path, tmp_path: Path) -> None:
+    asks_for_terraform = any(
+        re.search(r"^(\$ )?terraform ", block.text, re.MULTILINE) for block in blocks(page)
+    )
+    assert run_guide(page, terraform(tmp_path) if asks_for_terraform else {}) == []
+
+
+def terraform(folder: Path) -> dict[str, str]:
+    """An environment in which `terraform` is the one of this machine (or tofu), with the provider at hand."""
+    program = folder / "terraform"
+    program.symlink_to(find_terraform())
+    return {"PATH": f"{folder}{os.pathsep}{ENVIRONMENT['PATH']}", "TF_CLI_CONFIG_FILE": str(cli_config())}
 
 
 @pytest.mark.parametrize("page", [*GUIDES, ROOT / "README.md"], ids=lambda page: page.stem)
