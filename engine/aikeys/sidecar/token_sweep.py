@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -42,8 +42,8 @@ CLAIM = 20.0
 # A dead token stands in the store until it is seen that it holds nothing.
 FORGET_AFTER = timedelta(seconds=1)
 NOT_ASKED = unknown("")
-FORGOTTEN = (
-    "the Vault was restored from a backup that is older than these tokens; their leases run until their end"
+FORGOTTEN = unknown(
+    "the Vault was restored from a backup that is older than these tokens; their leases run until their own end"
 )
 
 
@@ -120,7 +120,7 @@ class TokenSweep:
         dead = [token for token in tokens if answers[token.accessor].fate is Fate.DEAD]
         if dead:
             answers = {**answers, **self._end(dead)}
-        pause = self._note(tokens, answers)
+        pause = self._note(tokens, answers, asked_at=now)
         if NOT_ASKED in answers.values():
             return pause
         return 0.0 if len(tokens) == limit else self._pause()
@@ -197,13 +197,16 @@ class TokenSweep:
         except Unavailable as error:
             return {token.accessor: unknown(str(error)) for token in dead}
         answers = self._look_up([token for token in dead if since is None or token.seen_at > since])
-        answers |= {token.accessor: unknown(FORGOTTEN) for token in dead if token.accessor not in answers}
+        answers |= {token.accessor: FORGOTTEN for token in dead if token.accessor not in answers}
         confirmed = [token.accessor for token in dead if answers[token.accessor].fate is Fate.DEAD]
-        ended = self._leases.revoke_of_tokens(confirmed)
-        log.info("tokens_died", tokens=len(confirmed), leases=ended, accessors=confirmed[:10])
+        if confirmed:
+            ended = self._leases.revoke_of_tokens(confirmed)
+            log.info("tokens_died", tokens=len(confirmed), leases=ended, accessors=confirmed[:10])
         return answers
 
-    def _note(self, tokens: Sequence[TokenRecord], answers: Mapping[str, Answer]) -> float:
+    def _note(
+        self, tokens: Sequence[TokenRecord], answers: Mapping[str, Answer], *, asked_at: datetime
+    ) -> float:
         """Write down what was learnt; after how many seconds that is tried again about which nothing was."""
         learnt = any(answer.fate is not Fate.UNKNOWN for answer in answers.values())
         self._failures = 0 if learnt else self._failures + 1
@@ -215,11 +218,12 @@ class TokenSweep:
             match answer.fate:
                 case Fate.LIVES:
                     due = now + timedelta(seconds=next_look(answer, self._interval))
-                    return replace(token, seen_at=now, due_at=due)
+                    return replace(token, seen_at=asked_at, due_at=due)
                 case Fate.DEAD:
                     return replace(token, due_at=now + FORGET_AFTER)
                 case Fate.UNKNOWN:
-                    return replace(token, due_at=now + timedelta(seconds=pause))
+                    wait = self._interval if answer is FORGOTTEN else pause
+                    return replace(token, due_at=now + timedelta(seconds=wait))
 
         self._store.settle_tokens([noted(token) for token in tokens])
         problems = [answer.problem for answer in answers.values() if answer.problem]

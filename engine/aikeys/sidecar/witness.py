@@ -91,25 +91,26 @@ class Witness:
         Raises `NotOurs` when nothing that the upstream does not know tells anything.
         """
         known = self._store.witness()
-        if known is not None and any(shown >= known.number for shown in self._shown()):
-            return known.restored_at
+        if known is not None and any(number >= known.number for number in self._shown()):
+            # Read again: the number may be another process's, which found the upstream restored.
+            return self._restored_at()
         if not any(self._stands(mount) for mount in self._present()):
             raise NotOurs
         if known is None:
             return None
         log.error("upstream_restored", note=_RESTORED)
-        now = self._clock.now()
-        self._write(known.number, now)
-        return now
+        # Here before there: whoever sees the new number knows of this.
+        self._store.put_witness(WitnessRecord(known.number, self._clock.now()))
+        self._raise_number()
+        return self._restored_at()
 
     def renew(self) -> None:
         """Raise the number when it is time: one process for all."""
         now = self._clock.now()
         if self._store.claim_chore(_CHORE, now, now + timedelta(seconds=self._interval), now):
             # Not over the traces of a restoration.
-            restored_at = self.believed_since()
-            known = self._store.witness()
-            self._write(0 if known is None else known.number, restored_at)
+            self.believed_since()
+            self._raise_number()
 
     # -- inner --------------------------------------------------------------------------------------------------
 
@@ -126,13 +127,18 @@ class Witness:
     def _stands(self, mount: Mount) -> bool:
         return self._shadow.find(mount, sentinel_path(mount), Deadline.after(_PATIENCE)) is Found.VALID
 
-    def _write(self, last: int, restored_at: datetime | None) -> None:
-        """A number above `last`, first there and then here: a crash in between leaves a higher one there."""
-        number = max(last + 1, int(self._clock.now().timestamp()))
+    def _restored_at(self) -> datetime | None:
+        known = self._store.witness()
+        return None if known is None else known.restored_at
+
+    def _raise_number(self) -> None:
+        """There before here: a crash in between leaves a higher one there."""
+        known = self._store.witness()
+        number = max(0 if known is None else known.number + 1, int(self._clock.now().timestamp()))
         for mount in self._present():
             reply = self._own.request(
                 "PUT", mount.path + ENTRY, entry(mount, number), deadline=Deadline.after(_PATIENCE)
             )
             if reply.status not in {200, 204}:
                 raise UpstreamDown(f"the sidecar's entry {mount.path}{ENTRY} was answered {reply.status}")
-        self._store.put_witness(WitnessRecord(number, restored_at))
+        self._store.put_witness(WitnessRecord(number))

@@ -145,11 +145,15 @@ class Tokens(Part):
         return WitnessRecord(row.number, None if row.restored_at is None else from_micros(row.restored_at))
 
     def put_witness(self, record: WitnessRecord) -> None:
-        restored_at = None if record.restored_at is None else to_micros(record.restored_at)
+        """Neither the number nor the moment goes back."""
 
         def work(connection: Connection) -> None:
+            old = connection.execute(_WITNESS).one_or_none()
+            new = [record.number, None if record.restored_at is None else to_micros(record.restored_at)]
+            if old is not None:
+                new = [max(new[0], old.number), max(new[1] or 0, old.restored_at or 0) or None]
             connection.execute(delete(schema.witness))
-            connection.execute(insert(schema.witness), {"number": record.number, "restored_at": restored_at})
+            connection.execute(insert(schema.witness), {"number": new[0], "restored_at": new[1]})
 
         self._database.write(work)
 
