@@ -11,7 +11,7 @@ READY_RUN := $(VENV)/.ready-run
 
 export AIKEYS_REQUIRE
 
-.PHONY: help run test check lock bench policy-differential clean
+.PHONY: help run test check lock bench policy-differential crash clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -38,6 +38,9 @@ bench: $(READY) ## Measure against OpenBao's own engines; writes docs/benchmarks
 
 policy-differential: $(READY) ## Compare our judgement of policies with both servers' on N sets (N=5000)
 	@AIKEYS_POLICY_SETS=$(or $(N),5000) $(BIN)/python -m pytest tests/integration/test_policy_differential.py $(ARGS)
+
+crash: $(READY) ## Kill the process at every durable step, over N issued keys and more (N=1000)
+	@AIKEYS_CRASH_ISSUANCES=$(or $(N),1000) $(BIN)/python -m pytest tests/crash $(ARGS)
 
 clean: ## Remove the environment and every cache of the checkout
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build .aikeys

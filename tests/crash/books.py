@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from tests.crash.engine import Engine
 
 from aikeys.relay_simulator.control import SimulatorControl
-from aikeys.storage.interface import LeaseState
+from aikeys.storage.interface import LeaseState, Store
 
 
 @dataclass
@@ -42,19 +43,19 @@ class Promises:
         return promises
 
 
-def settled(engine: Engine) -> bool:
+def settled(store: Store) -> bool:
     """Whether nothing is left to do: no open intent, no lease whose end is decided or a second away."""
     soon = datetime.now(UTC) + timedelta(seconds=2)
-    leases = engine.store.leases_with_prefix("", limit=100_000)
+    leases = store.leases_with_prefix("", limit=100_000)
     waiting = [lease for lease in leases if lease.state is LeaseState.REVOKING or lease.expire_time <= soon]
-    return not waiting and not engine.store.intents()
+    return not waiting and not store.intents()
 
 
 def recover(engine: Engine, within: float) -> float:
     """Run a process until everything is settled; the seconds it took."""
     begin = time.monotonic()
     engine.background.start()
-    while not settled(engine):
+    while not settled(engine.store):
         took = time.monotonic() - begin
         assert took < within, (
             f"not clean within {within} s: {engine.store.intents()}, {engine.leases.failing()}"
@@ -63,13 +64,15 @@ def recover(engine: Engine, within: float) -> float:
     return time.monotonic() - begin
 
 
-def check(engine: Engine, control: SimulatorControl, promises: Promises) -> None:
+def check(store: Store, control: SimulatorControl, instances: Collection[str], promises: Promises) -> None:
     """0 keys without a lease, 0 leases without a key, 0 lost leases, 0 lost revocations."""
-    leases = {lease.lease_id: lease for lease in engine.store.leases_with_prefix("", limit=100_000)}
+    leases = {lease.lease_id: lease for lease in store.leases_with_prefix("", limit=100_000)}
     known = {str(lease.internal["ref"]["key_id"]) for lease in leases.values()}
-    prefix = f"vlt-{engine.mount.instance}-"
-    assert control.orphans(known, prefix) == [], "keys at the relay that no lease knows"
-    live = {str(key["id"]) for key in control.keys(prefix) if key["status"] == "active"}
+    live: set[str] = set()
+    for instance in instances:
+        prefix = f"vlt-{instance}-"
+        assert control.orphans(known, prefix) == [], "keys at the relay that no lease knows"
+        live |= {str(key["id"]) for key in control.keys(prefix) if key["status"] == "active"}
     assert known - live == set(), "leases without a key"
     for lease_id, key_id in promises.keys.items():
         if lease_id in promises.ended:

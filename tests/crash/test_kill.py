@@ -6,12 +6,16 @@ knows, no lease without a key, nothing that a client was told is lost, and it is
 
 from __future__ import annotations
 
+import random
 import signal
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 
 import pytest
 from tests.crash.books import Promises, check, recover
-from tests.crash.conftest import Run, Start
-from tests.crash.engine import Engine, Place
+from tests.crash.conftest import ISSUANCES, Places, Relays, start_worker
+from tests.crash.engine import QUICK_LEASES, QUICK_MINT, Engine, Place
 
 from aikeys.leases.settings import LeaseSettings
 from aikeys.minting.bounds import MintBounds
@@ -21,6 +25,14 @@ from aikeys.storage.interface import LeaseState
 
 pytestmark = pytest.mark.slow
 
+#: A life with the bounds that a deployment has, in place of the tests' short ones.
+PRODUCTION = "bounds of production"
+# The rest are reached through the listener only: test_kill_door.py.
+LIFE = [
+    point
+    for point in POINTS
+    if point.split(".")[0] in {"store", "issue", "renew", "revoke", "expiry", "resolve", "tidy"}
+]
 KEYS = "/v1/keys"
 KEY = "/v1/keys/*"
 # Most points are reached by ordinary work, at the sixth time with eight clients under way. The others need trouble:
@@ -44,74 +56,103 @@ TROUBLE: dict[str, tuple[str, list[dict[str, object]], int]] = {
 }
 
 
-@pytest.mark.parametrize("point", POINTS)
+def kill_at(point: str, relays: Relays, places: Places, nth: int = 6) -> Promises:
+    """One life that ends at `point`, and what came after; what it had promised."""
+    before, faults, nth = TROUBLE.get(point, ("", [], nth))
+    mint, leases, threads = QUICK_MINT, QUICK_LEASES, 8
+    if point == PRODUCTION:
+        # Mints of the dead process wait until they are surely over, claims until they lapse.
+        point, nth = "issue.relay_answered", 20
+        mint, leases, threads = MintBounds(), LeaseSettings(), 16
+    with relays.take(alone=bool(faults)) as relay, SimulatorControl(relay.address) as control:
+        place = places.new(relay)
+        for fault in faults:
+            control.fault(**fault)  # type: ignore[arg-type]
+        worker = start_worker(place, f"{before}{point}=kill:{nth}", mint=mint, leases=leases, threads=threads)
+        status = worker.wait()
+        assert status == -signal.SIGKILL, f"{point} was not reached: {status} {worker.read()[-3000:]}"
+        control.clear_faults()
+        promises = Promises.parse(worker.read())
+        engine = Engine(place, mint, leases)
+        try:
+            assert threads == 8 or engine.store.intents(), "the process left mints under way"
+            recover(engine, within=30)
+            check(engine.store, control, [place.instance], promises)
+        finally:
+            engine.close()
+    return promises
+
+
+@pytest.fixture(scope="module")
+def lives(
+    request: pytest.FixtureRequest, relays: Relays, places: Places, pool: ThreadPoolExecutor
+) -> Mapping[str, Future[Promises]]:
+    """One for each point that is wanted, several at once."""
+    wanted = {
+        item.callspec.params["point"]
+        for item in request.session.items
+        if item.path == request.path and hasattr(item, "callspec")
+    }
+    # Those that take longest go first.
+    order = sorted(wanted, key=lambda point: (point != PRODUCTION, point not in TROUBLE))
+    return {point: pool.submit(kill_at, point, relays, places) for point in order}
+
+
+@pytest.mark.parametrize("point", [PRODUCTION, *LIFE])
 def test_killed_at_each_durable_step_nothing_is_lost(
-    point: str, run: Run, place: Place, control: SimulatorControl
+    point: str, lives: Mapping[str, Future[Promises]]
 ) -> None:
-    before, faults, nth = TROUBLE.get(point, ("", [], 6))
-    for fault in faults:
-        control.fault(**fault)  # type: ignore[arg-type]
-    ended = run(f"{before}{point}=kill:{nth}")
-    assert ended.returncode == -signal.SIGKILL, (
-        f"{point} was not reached: {ended.stdout[-500:]} {ended.stderr[-2000:]}"
-    )
-    control.clear_faults()
-    engine = Engine(place)
-    try:
-        recover(engine, within=30)
-        check(engine, control, Promises.parse(ended.stdout))
-    finally:
-        engine.close()
+    lives[point].result()
 
 
-def test_with_the_bounds_of_production_it_is_clean_within_half_a_minute(
-    run: Run, place: Place, control: SimulatorControl
+@pytest.mark.skipif(not ISSUANCES, reason="long: make crash")
+@pytest.mark.timeout(0)
+def test_killed_again_and_again_nothing_is_lost(
+    relays: Relays, places: Places, pool: ThreadPoolExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Mints of the dead process wait until they are surely over, claims until they lapse."""
-    ended = run("issue.relay_answered=kill:20", "--real-bounds", "--threads=16")
-    assert ended.returncode == -signal.SIGKILL
-    engine = Engine(place, MintBounds(), LeaseSettings())
-    try:
-        assert engine.store.intents(), "the process left mints under way"
-        recover(engine, within=30)
-        check(engine, control, Promises.parse(ended.stdout))
-    finally:
-        engine.close()
+    """Every point in turn, each time at another moment of its life, until so many keys have been issued."""
+    chance = random.Random(ISSUANCES)
+    issued = kills = 0
+    for _ in count():
+        runs = [pool.submit(kill_at, point, relays, places, chance.randint(1, 24)) for point in LIFE]
+        for run in runs:
+            issued += len(run.result().keys)
+            kills += 1
+        with capsys.disabled():
+            print(f"\n{issued} keys handed out, {kills} kills, nothing lost")
+        if issued >= ISSUANCES:
+            return
 
 
-def test_a_living_process_takes_over_what_a_dead_one_left(
-    start: Start, place: Place, control: SimulatorControl
-) -> None:
-    with start("revoke.relay_revoked=kill:9") as dying, start("", "--count=16") as living:
-        said = dying.communicate(timeout=60)[0] + living.communicate(timeout=60)[0]
-    assert (dying.returncode, living.returncode) == (-signal.SIGKILL, 0)
+def test_a_living_process_takes_over_what_a_dead_one_left(place: Place, control: SimulatorControl) -> None:
+    dying = start_worker(place, "revoke.relay_revoked=kill:9")
+    living = start_worker(place, "", count=16)
+    assert (dying.wait(), living.wait()) == (-signal.SIGKILL, 0)
     engine = Engine(place)
     try:
         # The survivor stayed longer than a claim lasts; nothing has been started to help it.
         left = [lease for lease in engine.store.leases_with_prefix("") if lease.state is LeaseState.REVOKING]
         assert left == []
         recover(engine, within=30)
-        check(engine, control, Promises.parse(said))
+        check(engine.store, control, [place.instance], Promises.parse(dying.read() + living.read()))
     finally:
         engine.close()
 
 
-def test_without_a_kill_all_is_done_and_nothing_is_left(
-    run: Run, place: Place, control: SimulatorControl
-) -> None:
+def test_without_a_kill_all_is_done_and_nothing_is_left(place: Place, control: SimulatorControl) -> None:
     """The judge itself: an orderly run passes, and a key that no lease knows would not."""
-    ended = run("")
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    promises = Promises.parse(ended.stdout)
+    worker = start_worker(place, "")
+    assert worker.wait() == 0, worker.read()[-3000:]
+    promises = Promises.parse(worker.read())
     assert promises.done
     assert len(promises.keys) == 8 * 12 + 2
     assert promises.refused == []
     engine = Engine(place)
     try:
-        check(engine, control, promises)
+        check(engine.store, control, [place.instance], promises)
         lease_id = next(lease for lease in promises.keys if engine.store.lease(lease) is not None)
         engine.store.delete_lease(lease_id)
         with pytest.raises(AssertionError, match="that no lease knows"):
-            check(engine, control, promises)
+            check(engine.store, control, [place.instance], promises)
     finally:
         engine.close()

@@ -6,13 +6,11 @@ promised: `issued <lease> <key>`, `ending <lease>` (before the question), `revok
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import threading
-from pathlib import Path
 
-from tests.crash.engine import QUICK_LEASES, QUICK_MINT, Engine, Place
+from tests.crash.engine import Engine, Place
 
 from aikeys.framework.response import EngineError
 from aikeys.leases.settings import LeaseSettings
@@ -64,32 +62,26 @@ def lose_and_tidy(engine: Engine) -> None:
     engine.tidy()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("folder", "base-url", "management-key", "instance"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--threads", type=int, default=8)
-    parser.add_argument("--count", type=int, default=12)
-    parser.add_argument("--real-bounds", action="store_true")
-    options = parser.parse_args()
-    place = Place(Path(options.folder), options.base_url, options.management_key, options.instance)
-    bounds = (MintBounds(), LeaseSettings()) if options.real_bounds else (QUICK_MINT, QUICK_LEASES)
-    engine = Engine(place, *bounds)
+def work(
+    place: Place,
+    bounds: MintBounds,
+    leases: LeaseSettings,
+    threads: int = 8,
+    count: int = 12,
+    stay: float = 4.0,
+) -> None:
+    """`threads` clients with `count` keys each; then the background has `stay` seconds for the last leases to end, and
+    perhaps for those of a process that died beside this one."""
+    engine = Engine(place, bounds, leases)
     engine.background.start()
-    threads = [
-        threading.Thread(target=client, args=(engine, number * 1000, options.count))
-        for number in range(options.threads)
+    clients = [
+        threading.Thread(target=client, args=(engine, number * 1000, count)) for number in range(threads)
     ]
-    for thread in threads:
+    for thread in clients:
         thread.start()
-    for thread in threads:
+    for thread in clients:
         thread.join()
     lose_and_tidy(engine)
     say("done")
-    # The background has the last leases to end, and perhaps those of a process that died beside this one.
-    threading.Event().wait(4)
+    threading.Event().wait(stay)
     engine.close()
-
-
-if __name__ == "__main__":
-    main()

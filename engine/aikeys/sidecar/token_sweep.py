@@ -25,6 +25,7 @@ from aikeys.leases.manager import LeaseManager
 from aikeys.sidecar.own_identity import OwnIdentity
 from aikeys.sidecar.token_fate import LOOKUP, Answer, Fate, fate_of, next_look, unknown
 from aikeys.sidecar.witness import Witness
+from aikeys.storage.failpoints import reach
 from aikeys.storage.interface import Store, TokenRecord
 
 log = structlog.get_logger(__name__)
@@ -116,6 +117,7 @@ class TokenSweep:
         )
         if not tokens:
             return self._pause()
+        reach("sweep.claimed")
         answers = self._look_up(tokens)
         dead = [token for token in tokens if answers[token.accessor].fate is Fate.DEAD]
         if dead:
@@ -200,7 +202,9 @@ class TokenSweep:
         answers |= {token.accessor: FORGOTTEN for token in dead if token.accessor not in answers}
         confirmed = [token.accessor for token in dead if answers[token.accessor].fate is Fate.DEAD]
         if confirmed:
+            reach("sweep.confirmed")
             ended = self._leases.revoke_of_tokens(confirmed)
+            reach("sweep.leases_ended")
             log.info("tokens_died", tokens=len(confirmed), leases=ended, accessors=confirmed[:10])
         return answers
 
@@ -226,6 +230,7 @@ class TokenSweep:
                     return replace(token, due_at=now + timedelta(seconds=wait))
 
         self._store.settle_tokens([noted(token) for token in tokens])
+        reach("sweep.noted")
         problems = [answer.problem for answer in answers.values() if answer.problem]
         if problems:
             log.warning(

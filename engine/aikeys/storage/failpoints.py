@@ -45,6 +45,11 @@ POINTS: Mapping[str, str] = {
     "resolve.settled": "nothing lives of an intent that is still on record",
     # keys at the relay that nobody knows
     "tidy.recorded": "what is to be revoked is on the disk as intents, the relay not asked yet",
+    # tokens that hold leases
+    "sweep.claimed": "tokens to be looked up are claimed by this process",
+    "sweep.confirmed": "tokens are known to be dead, their leases live",
+    "sweep.leases_ended": "the leases of dead tokens are to be revoked, the tokens are still to be looked up",
+    "sweep.noted": "what was learnt of the tokens is on the disk",
     # wrapped answers
     "wrap.stored": "the answer lies behind the wrapping token, which the caller does not have yet",
     "wrap.lapsed": "answers that nobody read are gone, and their leases are to be revoked",
