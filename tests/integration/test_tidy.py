@@ -211,7 +211,7 @@ def test_only_what_this_mount_made_is_ended_whatever_else_the_relay_has(one_benc
         assert one_bench.live(*spared) == set(spared)
 
 
-FAULTS = [
+FAULTS: list[tuple[str, dict[str, Any], int]] = [
     ("error", {"status": 500}, 503),
     ("error", {"status": 502}, 503),
     ("rate_limit", {"retry_after": 7}, 502),
