@@ -26,6 +26,7 @@ from aikeys.framework.response import (
     UnsupportedOperation,
     UnsupportedPath,
 )
+from aikeys.leases.lease import BATCH
 from aikeys.sidecar import authorization, envelope, references
 from aikeys.sidecar.authorization import Proof, Refused
 from aikeys.sidecar.exchange import Exchange, Reply
@@ -228,6 +229,9 @@ def _issue(turn: _Turn, proof: Proof) -> Reply:
     if caller is None:
         _end_with_last_use(sidecar, exchange.token)
         raise InvalidRequest(LAST_USE)
+    if caller.token_type == BATCH and not caller.orphan:
+        parent = sidecar.store.batch_parent(sidecar.store.keyed_hash(exchange.token))
+        caller = replace(caller, parent_accessor=parent)
     wrap_info = proof.wrap_info
     if wrap_info is None and turn.asked.operation is Operation.UPDATE:
         wrap_info = authorization.wrap(sidecar, exchange, exchange.path)

@@ -505,6 +505,14 @@ class Store(Protocol):
         """The ids of those that end with these tokens: their own, and those of batch tokens whose parents they are."""
         ...
 
+    def put_batch_parent(self, token_hash: str, accessor: str, expires_at: datetime, now: datetime) -> None:
+        """Remember whose child a batch token is until it ends; what has ended is forgotten."""
+        ...
+
+    def batch_parent(self, token_hash: str) -> str:
+        """The parent's accessor, "" when it is not known."""
+        ...
+
     def witness(self) -> WitnessRecord | None: ...
     def put_witness(self, record: WitnessRecord) -> None:
         """Neither the number nor the moment goes back."""

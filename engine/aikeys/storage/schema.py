@@ -195,6 +195,16 @@ tokens = Table(
     Index("tokens_due", "due_at"),
 )
 
+# Whose children batch tokens are, which nobody tells afterwards. A token is found by its keyed hash.
+batch_parents = Table(
+    "batch_parents",
+    metadata,
+    Column("token_hash", Text, primary_key=True),
+    Column("accessor", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("batch_parents_expires", "expires_at"),
+)
+
 # One row or none: the number last written to the upstream, by which it is known that it has not been set back.
 witness = Table(
     "witness",

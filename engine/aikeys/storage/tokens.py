@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from aikeys.storage import schema
 from aikeys.storage.database import Part
 from aikeys.storage.interface import LeaseRecord, LeaseState, TokenRecord, WitnessRecord
+from aikeys.storage.mounts import upsert
 from aikeys.storage.rows import from_micros, to_micros
 
 # The first look comes so soon after an issue because a token may have died while its key was being made.
@@ -52,6 +53,10 @@ _SETTLE = (
     .where(_token.accessor == bindparam("b_accessor"))
     .values(seen_at=bindparam("b_seen"), due_at=bindparam("b_due"))
 )
+_PARENT = select(schema.batch_parents.c.accessor).where(
+    schema.batch_parents.c.token_hash == bindparam("b_hash")
+)
+_FORGET_PARENTS = delete(schema.batch_parents).where(schema.batch_parents.c.expires_at <= bindparam("b_now"))
 _WITNESS = select(schema.witness)
 _IS_ACTIVE = _lease.state == LeaseState.ACTIVE.value
 # "Not empty" is said for the indexes, which leave the empty ones out.
@@ -137,6 +142,23 @@ class Tokens(Part):
             return sorted(found)
 
         return self._database.read(work)
+
+    def put_batch_parent(self, token_hash: str, accessor: str, expires_at: datetime, now: datetime) -> None:
+        """Remember whose child a batch token is until it ends; what has ended is forgotten."""
+        row = {"token_hash": token_hash, "accessor": accessor, "expires_at": to_micros(expires_at)}
+
+        def work(connection: Connection) -> None:
+            connection.execute(_FORGET_PARENTS, {"b_now": to_micros(now)})
+            upsert(connection, schema.batch_parents, ("token_hash",), row)
+
+        self._database.write(work)
+
+    def batch_parent(self, token_hash: str) -> str:
+        """The parent's accessor, "" when it is not known."""
+        found = self._database.read(
+            lambda connection: connection.execute(_PARENT, {"b_hash": token_hash}).scalar()
+        )
+        return str(found or "")
 
     def witness(self) -> WitnessRecord | None:
         row = self._database.read(lambda connection: connection.execute(_WITNESS).one_or_none())

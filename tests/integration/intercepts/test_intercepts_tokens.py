@@ -9,6 +9,7 @@ import secrets
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.integration.intercepts.stand import Key, Stand, eventually
@@ -137,6 +138,58 @@ def test_a_batch_token_cannot_be_revoked_and_keeps_its_leases(stand: Stand, path
     refused = stand.call("POST", "auth/token/revoke", {"token": batch})
     assert (refused.status_code, refused.json()["errors"]) == (400, ["batch tokens cannot be revoked"])
     assert active(stand, key)
+
+
+def batch(stand: Stand, path: str, parent: str, *, create: str = "create", **options: Any) -> Key:
+    body = {"type": "batch", "ttl": "20m", **options}
+    auth = stand.ok("POST", f"auth/token/{create}", body, token=parent)["auth"]
+    assert auth["token_type"] == "batch"
+    return stand.key(path, token=auth["client_token"])
+
+
+@pytest.mark.parametrize("how", ["revoke", "revoke-orphan"])
+def test_leases_of_a_batch_token_made_through_the_sidecar_end_with_its_parent(
+    stand: Stand, path: str, how: str
+) -> None:
+    parent, stranger = app(stand, path), app(stand, path)
+    key, other = batch(stand, path, parent.token), batch(stand, path, stranger.token)
+    revoke(stand, how, parent)
+    assert stand.gone(key)
+    assert stand.works(other)
+
+
+def test_leases_of_a_batch_token_end_with_its_parent_s_parent(stand: Stand, path: str) -> None:
+    top = app(stand, path)
+    key = batch(stand, path, child(stand, path, top.token).token)
+    looked_at_all(stand)
+    revoke(stand, "revoke", top)
+    sweep(stand)
+    assert stand.gone(key)
+
+
+def test_leases_of_an_orphan_batch_token_are_nobody_else_s(stand: Stand, path: str) -> None:
+    role = f"orphans-{secrets.token_hex(4)}"
+    body = {"orphan": True, "token_type": "batch", "renewable": False, "allowed_policies_glob": "*"}
+    stand.ok("POST", f"auth/token/roles/{role}", body, upstream=True)
+    maker = stand.token(PARENT.format(path=path).replace("token/create", f"token/create/{role}"))
+    policies = stand.ok("GET", "auth/token/lookup-self", token=maker, upstream=True)["data"]["policies"]
+    key = batch(stand, path, maker, create=f"create/{role}", policies=policies)
+    stand.ok("POST", "auth/token/revoke", {"token": maker})
+    sweep(stand)
+    assert active(stand, key)
+
+
+def test_leases_of_a_batch_token_whose_parent_nobody_tells_end_with_the_token(
+    stand: Stand, path: str
+) -> None:
+    """Made past the sidecar. What it was given cannot outlive it."""
+    parent = app(stand, path)
+    made = stand.ok(
+        "POST", "auth/token/create", {"type": "batch", "ttl": "3s"}, token=parent.token, upstream=True
+    )
+    key = stand.key(path, token=made["auth"]["client_token"])
+    assert key.lease_duration <= 3
+    assert stand.gone(key, seconds=20)
 
 
 # -- by the leases of tokens, and by whole auth methods -----------------------------------------------------------

@@ -13,7 +13,7 @@ from tests.unit.storage.samples import NOW, intent, lease
 from aikeys.framework.clock import SystemClock
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import SqlStore, open_store
-from aikeys.storage.interface import TokenRecord
+from aikeys.storage.interface import TokenRecord, WitnessRecord
 from aikeys.storage.tokens import FIRST_LOOK
 
 SECOND = timedelta(seconds=1)
@@ -142,3 +142,22 @@ def test_more_tokens_than_fit_one_statement_are_claimed_and_their_leases_found(s
     accessors = claimed(store, limit=2000)
     assert len(accessors) == 1100
     assert len(store.active_leases_of_tokens(accessors)) == 1100
+
+
+def test_a_batch_token_s_parent_is_known_until_the_token_ends(store: SqlStore) -> None:
+    store.put_batch_parent("hash-1", "parent-1", NOW + 10 * SECOND, NOW)
+    store.put_batch_parent("hash-2", "parent-2", NOW + 20 * SECOND, NOW)
+    assert [store.batch_parent(name) for name in ("hash-1", "hash-2", "hash-3")] == [
+        "parent-1",
+        "parent-2",
+        "",
+    ]
+    store.put_batch_parent("hash-3", "parent-3", NOW + 30 * SECOND, NOW + 10 * SECOND)
+    assert [store.batch_parent(name) for name in ("hash-1", "hash-2")] == ["", "parent-2"]
+
+
+def test_neither_the_witness_s_number_nor_the_restoration_goes_back(store: SqlStore) -> None:
+    assert store.witness() is None
+    for number, restored_at in ((5, None), (4, FIRST), (6, NOW), (6, None)):
+        store.put_witness(WitnessRecord(number, restored_at))
+    assert store.witness() == WitnessRecord(6, FIRST)

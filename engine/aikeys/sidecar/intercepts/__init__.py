@@ -82,6 +82,7 @@ INTERCEPTS: list[Intercept] = [
     _on("token-lease-revoke", r"sys/(leases/)?revoke(/.+)?", WRITE, tokens.revoke_lease),
     _on("token-leases-revoke", r"sys/(leases/)?revoke-(prefix|force)/auth(/.*)?", WRITE, tokens.forward),
     _on("auth-disable", r"sys/auth/.+", DELETE, tokens.forward),
+    _on("token-create", r"auth/token/create(/[^/]+)?", WRITE, tokens.create),
     _on("token-revoke", r"auth/token/revoke", WRITE, tokens.revoke),
     _on("token-revoke-orphan", r"auth/token/revoke-orphan", WRITE, tokens.revoke_orphan),
     _on("token-revoke-self", r"auth/token/revoke-self", WRITE, tokens.revoke_self),

@@ -1,4 +1,4 @@
-"""What ends tokens, on its way to the upstream: the leases of a token end with it.
+"""What makes and ends tokens, on its way to the upstream: the leases of a token end with it.
 
 The sweep would notice the death of a token later anyway; here it is known at once. Whose token it is must be asked
 before the request goes on, because nobody can be asked about a dead one. Which others die with it nobody tells: those
@@ -7,12 +7,14 @@ are looked up afterwards.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
 from aikeys.errors import StorageError
 from aikeys.framework.response import EngineError
+from aikeys.leases.lease import BATCH
 from aikeys.sidecar.exchange import Exchange, Reply
 from aikeys.sidecar.intercepts.answers import fields_or_none
 
@@ -25,6 +27,16 @@ log = structlog.get_logger(__name__)
 _TOKENS = "auth/"
 # 202: the upstream will do it in a moment.
 _DONE = frozenset({200, 202, 204})
+
+
+def create(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
+    """POST `auth/token/create[/<role>]`: a batch token's leases end with its parent, which no look-up of it tells."""
+    reply = sidecar.upstream.forward(exchange)
+    parsed = reply.json() if reply.status == 200 else None
+    auth = parsed.get("auth") if isinstance(parsed, dict) else None
+    if isinstance(auth, dict) and auth.get("token_type") == BATCH and auth.get("orphan") is False:
+        _note_parent(sidecar, exchange, str(auth.get("client_token")), int(auth.get("lease_duration") or 0))
+    return reply
 
 
 def revoke(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
@@ -64,6 +76,20 @@ def forward(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
 # -- inner ------------------------------------------------------------------------------------------------------
 
 
+def _note_parent(sidecar: Sidecar, exchange: Exchange, token: str, ttl: int) -> None:
+    """Where it cannot be noted the leases of the batch token end with the token itself."""
+    accessor = _accessor(sidecar, exchange.token)
+    now = sidecar.clock.now()
+    if not accessor:
+        return
+    try:
+        sidecar.store.put_batch_parent(
+            sidecar.store.keyed_hash(token), accessor, now + timedelta(seconds=ttl), now
+        )
+    except StorageError as error:
+        log.warning("parent_of_batch_token_not_noted", parent=accessor, error=str(error))
+
+
 def _revoke_named(sidecar: Sidecar, exchange: Exchange, *, children: bool) -> Reply | None:
     token = (fields_or_none(exchange) or {}).get("token")
     accessor = _accessor(sidecar, token) if isinstance(token, str) else ""
@@ -71,11 +97,11 @@ def _revoke_named(sidecar: Sidecar, exchange: Exchange, *, children: bool) -> Re
 
 
 def _accessor(sidecar: Sidecar, token: str) -> str | None:
-    """ "" for a dead token and a batch token; None where the upstream cannot be asked: revoking goes before knowing."""
+    """ "" for a dead token and a batch token; None where the upstream cannot be asked, which stops no request."""
     try:
         caller = sidecar.identity.lookup(token) if token else None
     except EngineError as error:
-        log.warning("token_to_revoke_not_looked_up", error=str(error))
+        log.warning("token_not_looked_up", error=str(error))
         return None
     return caller.accessor if caller is not None else ""
 
