@@ -14,7 +14,7 @@ from aikeys.framework.fields import Field, FieldData, FieldType
 from aikeys.framework.paths import Path, generic_name
 from aikeys.framework.request import Caller, Mount, Operation, Request
 from aikeys.framework.response import InvalidRequest, Response, Secret
-from aikeys.leases.arithmetic import PastMaxTTL, TTLResult, calculate_ttl
+from aikeys.leases.arithmetic import NegativeTTL, PastMaxTTL, TTLResult, calculate_ttl
 from aikeys.relays.interface import Minted
 
 SECRET_TYPE = "api_key"
@@ -128,6 +128,10 @@ class _Creds:
                 now=now,
                 token_expire_time=not_after,
             )
+        except NegativeTTL as error:
+            raise InvalidRequest(
+                f"{error}: tune default_lease_ttl and max_lease_ttl of the mount to 0 or more"
+            ) from None
         except PastMaxTTL:
             raise InvalidRequest("the token that asks is over, so its lease would have no life") from None
 

@@ -19,8 +19,12 @@ _SECOND = timedelta(seconds=1)
 class PastMaxTTL(Exception):
     """The lease has lived as long as it may; the text is Vault's."""
 
-    def __init__(self) -> None:
-        super().__init__("past the max TTL, cannot renew")
+    def __init__(self, text: str = "past the max TTL, cannot renew") -> None:
+        super().__init__(text)
+
+
+class NegativeTTL(PastMaxTTL):
+    """The mount was tuned to a TTL below zero, as the servers let one: a lease of it would be over at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,15 @@ def calculate_ttl(
     """The life of a lease from `now`; at issue `now` is `issue_time`. Durations in seconds, 0 = not set.
 
     `increment` counts from now and may shorten. `token_expire_time` is the end of a batch token, None for any
-    other: it caps without a warning, rounded at issue and cut at renewal, as Vault reports it. Raises `PastMaxTTL`.
+    other: it caps without a warning, rounded at issue and cut at renewal, as Vault reports it. Raises `PastMaxTTL`, and
+    `NegativeTTL` for what no lease can be issued with; a renewal with a negative TTL ends the lease.
     """
     maximum = effective_max(role_max, mount_max)
     ttl = increment or role_ttl or mount_default
+    if maximum <= 0:
+        raise NegativeTTL("max TTL must be greater than zero")
+    if ttl < 0 and now == issue_time:
+        raise NegativeTTL("ttl duration must not be less than zero")
     left = _whole(issue_time) + timedelta(seconds=maximum) - _whole(now)
     left_seconds = left // _SECOND
     if left_seconds <= 0:

@@ -229,6 +229,17 @@ def test_a_batch_token_that_is_over_gets_nothing(ready: World) -> None:
     assert ready.books.count("mint") == 0
 
 
+@pytest.mark.parametrize("tuned", [{"default_lease_ttl": -60}, {"max_lease_ttl": -1}])
+def test_a_mount_that_was_tuned_below_zero_mints_nothing(ready: World, tuned: dict[str, int]) -> None:
+    ready.write("roles/plain", permissions="chat")
+    ready.mount = replace(ready.mount, **tuned)
+
+    with pytest.raises(InvalidRequest, match="tune default_lease_ttl and max_lease_ttl"):
+        ready.issue("plain")
+
+    assert ready.books.count("mint") == 0
+
+
 # -- refusals ------------------------------------------------------------------------------------------------------
 
 

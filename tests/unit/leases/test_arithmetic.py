@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aikeys.leases.arithmetic import PastMaxTTL, calculate_ttl, remaining_ttl
+from aikeys.leases.arithmetic import NegativeTTL, PastMaxTTL, calculate_ttl, remaining_ttl
 
 ISSUE = datetime(2026, 1, 2, 3, 4, 5, 900_000, tzinfo=UTC)
 SYSTEM: dict[str, Any] = {"mount_default": 2_764_800, "mount_max": 2_764_800}
@@ -96,3 +96,21 @@ def test_a_look_up_a_moment_after_issue_shows_one_second_less() -> None:
     now = datetime(2026, 1, 1, 0, 0, 0, 600_000, tzinfo=UTC)
     assert remaining_ttl(now + timedelta(seconds=3600), now + timedelta(milliseconds=5)) == 3599
     assert remaining_ttl(now, now + timedelta(seconds=3)) == -3
+
+
+@pytest.mark.parametrize(
+    ("tuned", "sentence"),
+    [
+        ({"mount_default": -60, "mount_max": 2_764_800}, "ttl duration must not be less than zero"),
+        ({"mount_default": 60, "mount_max": -1}, "max TTL must be greater than zero"),
+    ],
+)
+def test_nothing_is_issued_on_a_mount_that_was_tuned_below_zero(tuned: dict[str, int], sentence: str) -> None:
+    with pytest.raises(NegativeTTL, match=sentence):
+        calculate_ttl(increment=0, role_ttl=0, role_max=0, **tuned, issue_time=ISSUE, now=ISSUE)
+
+
+def test_a_renewal_with_a_negative_default_ends_the_lease() -> None:
+    tuned = {"mount_default": -60, "mount_max": 2_764_800}
+    result = calculate_ttl(increment=0, role_ttl=0, role_max=0, **tuned, issue_time=ISSUE, now=after(5))
+    assert (result.ttl, result.expire_time) == (-60, after(-55))

@@ -114,7 +114,9 @@ def _move(sidecar: Sidecar, token: str, wrap_info: dict[str, Any], record: Wrapp
 
 
 def _opened(exchange: Exchange, record: WrappedRecord) -> Reply:
-    return Reply(200, envelope.to_json({**record.envelope, "request_id": request_id(exchange)}))
+    # The servers pass on the text that was wrapped, which has no newline at its end.
+    text = envelope.to_json({**record.envelope, "request_id": request_id(exchange)})
+    return Reply(200, text.rstrip(b"\n"))
 
 
 def _spent() -> Reply:
