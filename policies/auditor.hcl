@@ -8,6 +8,10 @@ path "ai-keys/roles/" {
 path "ai-keys/roles/+" {
   capabilities = ["read"]
 }
+# Which keys at the relay no lease knows.
+path "ai-keys/tidy" {
+  capabilities = ["read"]
+}
 
 path "sys/mounts" {
   capabilities = ["read"]

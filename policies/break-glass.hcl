@@ -11,6 +11,11 @@ path "sys/leases/lookup/ai-keys/*" {
   capabilities = ["list", "sudo"]
 }
 
+# Keys at the relay that no lease knows, however many, and also when the database was put back from an older copy.
+path "ai-keys/tidy" {
+  capabilities = ["read", "update"]
+}
+
 # A role of the engine, so that nobody gets another key of it.
 path "ai-keys/roles/" {
   capabilities = ["list"]

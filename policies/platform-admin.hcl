@@ -11,6 +11,16 @@ path "ai-keys/roles/" {
 path "ai-keys/roles/+" {
   capabilities = ["create", "read", "update", "patch", "delete"]
 }
+# Keys at the relay that no lease knows, and their end; an unusual number of them, and those of a database that was
+# given up, are break-glass's to end.
+path "ai-keys/tidy" {
+  capabilities = ["read", "update"]
+  allowed_parameters = {
+    "apply"         = []
+    "plan"          = []
+    "safety_buffer" = []
+  }
+}
 # A key can be asked for by whoever needs one, never by who sets its limits.
 path "ai-keys/creds/*" {
   capabilities = ["deny"]

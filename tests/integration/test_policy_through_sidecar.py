@@ -66,16 +66,24 @@ def test_each_login_may_do_what_it_is_for_and_no_more(
     # The administrator: limits, never keys.
     admin.write_data(f"{MOUNT}/roles/ads.chat", data={**LIMITS, "ttl": 300})
     refused(admin.read, f"{MOUNT}/creds/ads.chat")
+    admin.write_data(
+        f"{MOUNT}/tidy", data={"apply": True, "plan": admin.read(f"{MOUNT}/tidy")["data"]["plan"]}
+    )
+    refused(admin.write_data, f"{MOUNT}/tidy", data={"apply": True, "force": True})
+    refused(admin.write_data, f"{MOUNT}/tidy", data={"accept_restored": True, "plan": "x"})
     refused(admin.sys.create_or_update_acl_policy, "mine", 'path "*" { capabilities = ["read"] }')
     refused(admin.auth.approle.generate_secret_id, "analytics")
 
     # The auditor: everything is to be seen, a key is not.
     assert "search.chat" in auditor.list(f"{MOUNT}/roles")["data"]["keys"]
     assert "management_key" not in auditor.read(f"{MOUNT}/config")["data"]
+    assert "plan" in auditor.read(f"{MOUNT}/tidy")["data"]
+    refused(auditor.write_data, f"{MOUNT}/tidy", data={"apply": True})
     refused(auditor.read, f"{MOUNT}/creds/search.chat")
     refused(auditor.delete, f"{MOUNT}/roles/search.chat")
 
     # Break-glass: all at once, with force where it must be.
+    logins["break-glass"].write_data(f"{MOUNT}/tidy", data={"apply": True, "force": True})
     logins["break-glass"].sys.revoke_prefix(f"{MOUNT}/creds/customer-service")
     eventually(lambda: not stack.works(theirs["data"]["api_key"]), what="the end of the key")
     refused(logins["break-glass"].read, f"{MOUNT}/creds/customer-service")

@@ -64,7 +64,6 @@ class Held:
         self.lease_id, self.key_id = secret["lease_id"], secret["data"]["key_id"]
         self.key = secret["data"]["api_key"]
 
-    @property
     def works(self) -> bool:
         return self._stack.works(self.key)
 
@@ -155,16 +154,16 @@ def test_an_older_copy_of_the_database_ends_nobodys_key(stack: SidecarStack, tmp
         lambda: [run for run in logged(stack, "tidy_refused") if "never asked for" in run["reason"]],
         what="the refusal of the sweep from time to time",
     )
-    assert all(held.works for held in [before, *since])
+    assert all(held.works() for held in [before, *since])
     assert lost in stack.live_keys()
     meanwhile = Held(stack)
-    assert meanwhile.works, "keys are issued all the same"
+    assert meanwhile.works(), "keys are issued all the same"
     meanwhile.revoke()
     # The remedy: the newest database.
     put_back(stack, tmp_path / "newest")
     eventually(lambda: lost not in stack.live_keys(), what="the end of the orphan")
     assert tidy(stack)["counts"]["leased"] == 3
-    assert all(held.works for held in [before, *since])
+    assert all(held.works() for held in [before, *since])
 
 
 def test_an_operator_who_gives_the_newest_database_up_says_so_and_loses_those_keys(
@@ -182,13 +181,13 @@ def test_an_operator_who_gives_the_newest_database_up_says_so_and_loses_those_ke
     refusal(stack, accept_restored=True, apply=True, plan=plan)
     refusal(stack)
     assert tidy(stack, accept_restored=True, plan=plan)["counts"]["young"] == 2
-    assert young.works
-    assert old.works
+    assert young.works()
+    assert old.works()
     old.grow_old()
     assert tidy(stack, apply=True)["revoked"] == [old.key_id]
-    assert not old.works
-    assert young.works, "it is not older than the safety buffer"
-    assert before.works
+    assert not old.works()
+    assert young.works(), "it is not older than the safety buffer"
+    assert before.works()
 
 
 def test_a_twin_of_the_sidecar_and_itself_refuse_as_soon_as_they_see_each_others_keys(
@@ -208,7 +207,7 @@ def test_a_twin_of_the_sidecar_and_itself_refuse_as_soon_as_they_see_each_others
         refusal(stack, apply=True)
         ours = Held(stack)
         refusal(twin, apply=True)
-        assert all(held.works for held in [first, theirs, ours])
+        assert all(held.works() for held in [first, theirs, ours])
         theirs.revoke()
         assert tidy(stack, apply=True)["revoked"] == [lost], "once the twin has no key left"
     finally:
@@ -240,7 +239,7 @@ def test_a_mint_that_was_under_way_when_the_copy_was_made_keeps_its_key(
         ],
         what="a look at what was left",
     )
-    assert all(one.works for one in held)
+    assert all(one.works() for one in held)
     assert stack.key_truth(held[0].key_id)["name"] == logged(stack, "a mint intent stays open")[0]["key_name"]
 
 
@@ -261,4 +260,4 @@ def test_from_time_to_time_it_is_done_without_being_asked_under_the_same_guards(
     # Both workers gave serials; neither takes the other's keys for strange ones.
     assert tidy(stack)["counts"]["leased"] == len(held)
     assert many <= stack.live_keys()
-    assert all(one.works for one in held)
+    assert all(one.works() for one in held)

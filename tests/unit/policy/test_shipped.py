@@ -39,6 +39,8 @@ def test_there_is_a_policy_and_an_approle_for_each_and_nothing_wrong_in_them(shi
         ("ai-keys/config", "update", {"platform-admin", "sidecar"}),
         ("ai-keys/roles/search.chat", "update", {"platform-admin", "sidecar"}),
         ("ai-keys/roles/search.chat", "delete", {"platform-admin", "break-glass", "sidecar"}),
+        ("ai-keys/tidy", "read", {"platform-admin", "auditor", "break-glass", "sidecar"}),
+        ("ai-keys/tidy", "update", {"platform-admin", "break-glass", "sidecar"}),
         ("sys/leases/revoke-prefix/ai-keys/creds/search.chat", "update", {"platform-admin", "rotation-bot", "break-glass"}),
         ("sys/leases/revoke-force/ai-keys/creds/search.chat", "update", {"break-glass"}),
         ("auth/approle/role/analytics/secret-id", "update", {"rotation-bot"}),
