@@ -124,7 +124,7 @@ class Settings(BaseSettings):
         30.0, description="after so many seconds at the latest each token that holds leases is looked up again"
     )
     token_sweep_rate: int = Field(
-        200, ge=1, le=100_000, description="the most such look-ups a second, of all processes together"
+        300, ge=1, le=100_000, description="the most such look-ups a second, of all processes together"
     )
 
     reconcile_interval: Seconds = Field(

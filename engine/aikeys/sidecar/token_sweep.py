@@ -36,8 +36,10 @@ AT_ONCE = 8
 PATIENCE = 5.0
 # So many look-ups in a row that taught nothing: it is not about these tokens, the others are not asked about now.
 HOPELESS = 3
-# The longest sleep: how late work is seen that another process made. Never shorter between two rounds of hastening.
+# The longest sleep: how late work is seen that another process made.
 POLL = 1.0
+# To make all tokens due touches many rows while nobody else writes: at most one part in so many of the time.
+HASTE_SHARE = 20
 # How long a claimed token is left to its process, in seconds.
 CLAIM = 20.0
 # A dead token stands in the store until it is seen that it holds nothing.
@@ -74,7 +76,7 @@ class TokenSweep:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="aikeys-tokens")
         self._lock = threading.Lock()
         self._asked = self._orphans_too = False
-        self._hastened = float("-inf")
+        self._no_haste_before = float("-inf")
         self._failures = 0
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -143,13 +145,15 @@ class TokenSweep:
             self._wake.clear()
 
     def _hasten(self) -> None:
-        """Once a second at most, however many revocations pass: it touches many rows."""
-        now = self._clock.monotonic()
+        """Once a second at most, and more rarely where it takes long, however many revocations pass."""
+        began = self._clock.monotonic()
         with self._lock:
-            if not self._asked or now - self._hastened < POLL:
+            if not self._asked or began < self._no_haste_before:
                 return
-            orphans, self._asked, self._orphans_too, self._hastened = self._orphans_too, False, False, now
+            orphans, self._asked, self._orphans_too = self._orphans_too, False, False
         self._store.hasten_tokens(self._clock.now(), orphans=orphans)
+        ended = self._clock.monotonic()
+        self._no_haste_before = ended + max(POLL, HASTE_SHARE * (ended - began))
 
     def _renew_witness(self) -> None:
         if self._store.next_token_due() is None:
@@ -162,7 +166,7 @@ class TokenSweep:
     def _pause(self) -> float:
         with self._lock:
             if self._asked:
-                return max(0.0, POLL - (self._clock.monotonic() - self._hastened))
+                return min(POLL, max(0.0, self._no_haste_before - self._clock.monotonic()))
         due = self._store.next_token_due()
         if due is None:
             return POLL
