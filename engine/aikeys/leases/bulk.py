@@ -29,6 +29,8 @@ from aikeys.storage.interface import EndedLease, Holder, LeaseRecord, Store
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+# Leases that are claimed together, in rounds of all threads.
+_ROUNDS_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class Outcome:
     revoked: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     pending: int = 0
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            self.revoked + other.revoked, self.failures | other.failures, self.pending + other.pending
+        )
 
 
 class BulkRevocation:
@@ -80,23 +87,40 @@ class BulkRevocation:
             return Outcome()
         settings = self._manager.settings
         bound = deadline.at_most(settings.bulk_wait)
-        # Claimed for the time in which they are tried here: no two tries of one lease, and none is forgotten.
-        until = self._clock.now() + timedelta(seconds=bound.remaining() + settings.claim)
-        _stored(lambda: self._store.mark_revoking(ids, self._clock.now(), until))
-        reach("revoke.marked")
+        self._mark(ids)
         _log.warning("leases are revoked together", count=len(ids), cause=cause)
+        size = _ROUNDS_AHEAD * settings.workers
+        if len(ids) > size:
+            # The background of every process takes part.
+            self._manager.wake()
         run = _Run(settings.trip)
+        outcome = Outcome()
+        for start in range(0, len(ids), size):
+            some = ids[start : start + size]
+            over = bound.passed or run.stopped
+            outcome += Outcome(pending=len(some)) if over else self._try_all(some, cause, run, bound)
+        if outcome.failures or outcome.pending:
+            self._manager.wake()
+        return outcome
+
+    def _try_all(self, ids: Sequence[str], cause: str, run: _Run, bound: Deadline) -> Outcome:
+        """As many as one claim is for: should this process die, none waits longer than for that to lapse."""
+        settings = self._manager.settings
+        self._mark(ids, self._clock.now() + timedelta(seconds=settings.claim))
         pool = ThreadPoolExecutor(min(settings.workers, len(ids)), thread_name_prefix="aikeys-bulk")
         tries = {lease_id: pool.submit(self._try, run, lease_id, cause) for lease_id in ids}
         wait(tries.values(), timeout=bound.remaining())
-        run.stop()
+        run.stopped = run.stopped or bound.passed
         # Those in flight go on by themselves, up to their own deadlines; nobody waits for them.
         pool.shutdown(wait=False, cancel_futures=True)
         outcome, not_begun = _outcome(tries)
         if not_begun:
-            _stored(lambda: self._store.mark_revoking(not_begun, self._clock.now()))
-        self._manager.wake()
+            self._mark(not_begun)
         return outcome
+
+    def _mark(self, ids: Sequence[str], until: datetime | None = None) -> None:
+        _stored(lambda: self._store.mark_revoking(ids, self._clock.now(), until))
+        reach("revoke.marked")
 
     def _try(self, run: _Run, lease_id: str, cause: str) -> str | None:
         """None when the lease is gone, else why not. `_NotBegun` when it is left to the background."""
@@ -126,9 +150,6 @@ class _Run:
         self._lock = threading.Lock()
         self._in_a_row = 0
         self.stopped = False
-
-    def stop(self) -> None:
-        self.stopped = True
 
     def succeeded(self) -> None:
         with self._lock:

@@ -200,7 +200,9 @@ class Leases(Part):
         moment = to_micros(now)
         due = {"due_at": moment if until is None else to_micros(until), "claimed": until is not None}
         end = {"expire_time": case((_lease.expire_time > moment, moment), else_=_lease.expire_time)}
-        if_waiting = (_lease.state == _REVOKING, _lease.due_at > moment)
+        ended = (_lease.state == _REVOKING,)
+        # What is due already needs no writing, unless somebody claims it.
+        if_waiting = (*ended, _lease.due_at > moment) if until is None else ended
 
         def work(connection: Connection) -> int:
             marked = 0

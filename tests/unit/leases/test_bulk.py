@@ -129,6 +129,22 @@ def test_the_answer_comes_in_time_and_the_rest_goes_on(store: SqlStore) -> None:
     assert len(due) == 30 - len(world.keys.revoked)
 
 
+def test_many_more_than_are_tried_at_once_all_end(store: SqlStore) -> None:
+    from tests.unit.leases.engine import TestClock
+
+    world = World.make(store, TestClock(), LeaseSettings(workers=4))
+    ids = issue(world, 50)
+    world.keys.failures = [EngineError("the relay stumbles")] * 3
+    woken: list[bool] = []
+    world.manager.wake = lambda: woken.append(True)
+
+    outcome = end(world, ids)
+
+    assert (outcome.revoked, len(outcome.failures), outcome.pending) == (47, 3, 0)
+    assert world.keys.most_at_once <= 4
+    assert woken, "the background may take part"
+
+
 def test_the_callers_own_deadline_is_kept_too(world: World) -> None:
     ids = issue(world, 3)
     assert end(world, ids, seconds=0.0).pending == 3

@@ -124,6 +124,13 @@ def test_a_lease_marked_with_a_claim_is_left_to_the_claimant(store: SqlStore) ->
     assert len(store.claim_due_leases(NOW + timedelta(seconds=20), UNTIL, 5)) == 1
 
 
+def test_a_lease_that_is_due_already_can_be_claimed_by_marking_it(store: SqlStore) -> None:
+    store.put_lease(lease())
+    store.mark_revoking([lease().lease_id], NOW)
+    store.mark_revoking([lease().lease_id], NOW, NOW + timedelta(seconds=20))
+    assert store.claim_due_leases(NOW + timedelta(seconds=19), UNTIL, 5) == []
+
+
 def test_a_waiting_lease_that_is_marked_again_is_due_now(store: SqlStore) -> None:
     store.put_lease(lease(state=LeaseState.REVOKING, attempts=4, due_at=NOW + timedelta(minutes=5)))
     assert store.mark_revoking([lease().lease_id], NOW) == 0
