@@ -26,9 +26,9 @@ class SimulatorControl:
         faults: list[dict[str, Any]] = self._ask("GET", "/faults")["faults"]
         return faults
 
-    def clear_faults(self) -> None:
-        """Behave again."""
-        self._ask("DELETE", "/faults")
+    def clear_faults(self, fault_id: str = "") -> None:
+        """Behave again, or only without this fault."""
+        self._ask("DELETE", f"/faults/{fault_id}" if fault_id else "/faults")
 
     def advance(self, seconds: float) -> float:
         """Move the relay's clock forward; what it shows then."""
