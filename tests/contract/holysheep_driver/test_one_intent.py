@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from tests.contract.holysheep_driver.bench import PREFIX, Bench, failing, soon
 
@@ -82,3 +83,14 @@ def test_a_list_has_every_live_key_of_the_prefix_over_all_pages(bench: Bench) ->
     assert len(found) == len(set(found))
     assert set(found) == made
     assert other.ref.key_id not in found
+
+
+def test_a_list_can_begin_at_a_moment_and_shows_what_the_keys_carry(bench: Bench) -> None:
+    bench.mint()
+    bench.control.advance(60)
+    since = datetime.fromtimestamp(int(bench.control.now()) - 30, UTC)
+    younger = bench.mint().ref
+    (info,) = bench.driver.list(PREFIX, soon(), created_after=since)
+    assert (info.ref, info.metadata) == (younger, {"role": "demo"})
+    assert info.created_at is not None
+    assert info.created_at > since
