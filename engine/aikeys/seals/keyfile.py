@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from aikeys.durable import sync_names
 from aikeys.errors import SealError
 
 _HEADER = "aikeys-seal-key-v1:"
@@ -40,6 +41,11 @@ class KeyFileSeal:
         if not self.path.exists():
             self._create()
         key = self._read()
+        try:
+            # Before anything is wrapped under it; also where an earlier process has made it and was ended.
+            sync_names(self.path.parent)
+        except OSError as error:
+            raise SealError(f"the key file {self.path} cannot be made sure of: {error.strerror}") from None
         nonce = os.urandom(_NONCE_BYTES)
         return _fingerprint(key) + nonce + AESGCM(key).encrypt(nonce, data_key, _PURPOSE)
 
@@ -62,7 +68,7 @@ class KeyFileSeal:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             text = _HEADER + base64.b64encode(os.urandom(32)).decode() + "\n"
-            # Whole or not at all, and durable before anything is wrapped under it.
+            # Whole or not at all.
             draft = self.path.with_name(self.path.name + ".new")
             draft.unlink(missing_ok=True)
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -71,11 +77,6 @@ class KeyFileSeal:
                 file.flush()
                 os.fsync(file.fileno())
             draft.rename(self.path)
-            directory = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
         except OSError as error:
             raise SealError(f"the key file {self.path} cannot be made: {error.strerror}") from None
 

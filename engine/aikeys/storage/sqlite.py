@@ -115,13 +115,9 @@ class SqliteDatabase:
 
     def _prepare_file(self) -> None:
         try:
-            folder = self.path.parent
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made before SQLite does, for the mode; its -wal and -shm files take it over.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            # The names must survive a power cut as the contents do.
-            for directory in (folder, folder.parent):
-                _sync(directory)
         except OSError as error:
             raise StorageError(
                 f"the database {self.path} cannot be opened for writing: {error.strerror}"
@@ -272,14 +268,6 @@ def storage_error(path: Path, error: DBAPIError | sqlite3.Error) -> StorageError
     if name.startswith("SQLITE_IOERR"):
         return StorageError(f"the disk of the database {path} reports an error ({name}): nothing was changed")
     return StorageError(f"the database refused: {cause}")
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _driver_connection(connection: Connection) -> sqlite3.Connection:

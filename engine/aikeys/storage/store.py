@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select
 
-from aikeys.errors import SealError, SettingsError
+from aikeys.durable import sync_names
+from aikeys.errors import SealError, SettingsError, StorageError
 from aikeys.framework.clock import Clock
 from aikeys.seals.interface import Seal
 from aikeys.storage import schema
@@ -40,9 +41,10 @@ def open_store(location: Path | str, seal: Seal, *, clock: Clock) -> SqlStore:
 
     StorageError when it cannot be used, SealError when `seal` is not the one that closed it.
     """
-    database = SqliteDatabase(_path_of(location))
+    path = _path_of(location)
+    database = SqliteDatabase(path)
     try:
-        store = SqlStore(database, _unseal(database, seal, clock))
+        store = SqlStore(database, _unseal(database, path, seal, clock))
         database.rest()
         return store
     except BaseException:
@@ -59,11 +61,13 @@ def _path_of(location: Path | str) -> Path:
     return Path(text)
 
 
-def _unseal(database: Database, seal: Seal, clock: Clock) -> Barrier:
+def _unseal(database: Database, path: Path, seal: Seal, clock: Clock) -> Barrier:
     def work(connection: Connection) -> Barrier:
         schema.migrate(connection)
         row = connection.execute(select(schema.data_keys)).one_or_none()
         if row is None:
+            # A new database. Its name must survive a power cut before anything in it is worth to.
+            _sync_names(path)
             data_key = new_data_key()
             connection.execute(
                 insert(schema.data_keys).values(
@@ -78,3 +82,12 @@ def _unseal(database: Database, seal: Seal, clock: Clock) -> Barrier:
         return Barrier(seal.unwrap(row.wrapped), row.version)
 
     return database.write(work)
+
+
+def _sync_names(path: Path) -> None:
+    try:
+        sync_names(path.parent)
+    except OSError as error:
+        raise StorageError(
+            f"the folder of the database {path} cannot be made sure of: {error.strerror}"
+        ) from None

@@ -82,5 +82,9 @@ def test_the_key_is_durable_before_anything_is_wrapped(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", watch)
-    KeyFileSeal(tmp_path / "seal.key").wrap(DATA_KEY)
-    assert synced == [str(tmp_path / "seal.key.new"), str(tmp_path)]
+    seal = KeyFileSeal(tmp_path / "seal.key")
+    seal.wrap(DATA_KEY)
+    assert synced == [str(tmp_path / "seal.key.new"), str(tmp_path), *map(str, tmp_path.parents)]
+    synced.clear()
+    seal.wrap(DATA_KEY)
+    assert synced[0] == str(tmp_path), "whoever made it may have been ended before it was durable"
