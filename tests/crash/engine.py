@@ -9,7 +9,7 @@ from pathlib import Path
 from aikeys.backoff import Backoff
 from aikeys.engine.backend import build_backend
 from aikeys.engine.services import Services
-from aikeys.framework.clock import SystemClock
+from aikeys.framework.clock import Clock, SystemClock
 from aikeys.framework.deadline import Deadline
 from aikeys.framework.request import Caller, Mount, Operation, Request
 from aikeys.leases.expiry import Background
@@ -44,9 +44,13 @@ class Engine:
     """One process's share. Several may run on one folder."""
 
     def __init__(
-        self, place: Place, mint: MintBounds = QUICK_MINT, leases: LeaseSettings = QUICK_LEASES
+        self,
+        place: Place,
+        mint: MintBounds = QUICK_MINT,
+        leases: LeaseSettings = QUICK_LEASES,
+        clock: Clock | None = None,
     ) -> None:
-        clock = SystemClock()
+        clock = clock or SystemClock()
         self.store = open_store(
             place.folder / "aikeys.db", KeyFileSeal(place.folder / "seal.key"), clock=clock
         )
@@ -90,10 +94,12 @@ class Engine:
         operation = Operation.UPDATE if exists in (None, True) else Operation.CREATE
         self.backend.handle(Request(operation, path, self.mount, data))
 
-    def issue(self, role: str) -> tuple[Registered, str]:
+    def issue(self, role: str, **data: object) -> tuple[Registered, str]:
         """A lease and the id of its key, as `creds/<role>` does it."""
         caller = Caller(accessor="accessor-1")
-        response = self.backend.handle(Request(Operation.READ, f"creds/{role}", self.mount, caller=caller))
+        response = self.backend.handle(
+            Request(Operation.READ, f"creds/{role}", self.mount, data, caller=caller)
+        )
         assert response is not None
         assert response.secret is not None
         registered = self.leases.register(self.mount, f"ai-keys/creds/{role}", response.secret, caller)

@@ -13,7 +13,7 @@ from aikeys.framework.paths import Path
 from aikeys.framework.request import Operation, Request
 from aikeys.framework.response import InvalidRequest, Response
 from aikeys.leases.books import LeaseBooks
-from aikeys.storage.interface import EndedLease, ForcedKey, LeaseRecord, LeaseState
+from aikeys.storage.interface import EndedLease, ForcedKey, LeaseRecord
 
 # In the order in which they are shown: what wants attention first.
 GIVEN_UP, REVOKING, ACTIVE, ENDED = "given_up", "revoking", "active", "ended"
@@ -87,10 +87,10 @@ class _Leases:
         given_up = self._books.given_up(uuid, role, limit)
         if GIVEN_UP in states:
             info |= {key.lease_id: _of_given_up(key) for key in given_up}
-        for state in (LeaseState.REVOKING, LeaseState.ACTIVE):
-            if state.value in states:
-                found = self._books.in_state(uuid, state, role, limit)
-                info |= {lease.lease_id: _of_living(lease) for lease in found}
+        for state in (REVOKING, ACTIVE):
+            if state in states:
+                found = self._books.living(uuid, over=state == REVOKING, role=role, limit=limit)
+                info |= {lease.lease_id: _of_living(lease, state) for lease in found}
         if ENDED in states:
             # What was given up is remembered as ended too, and is not as long as it is tried.
             hidden = {key.lease_id for key in given_up}
@@ -108,15 +108,15 @@ def _states(given: list[str]) -> tuple[str, ...]:
     return tuple(given) or USUALLY_SHOWN
 
 
-def _of_living(lease: LeaseRecord) -> dict[str, Any]:
+def _of_living(lease: LeaseRecord, state: str) -> dict[str, Any]:
     shown: dict[str, Any] = {
-        "state": lease.state.value,
+        "state": state,
         "role": lease.role,
         "key_id": str(lease.internal.get("ref", {}).get("key_id", "")),
         "issue_time": rfc3339(lease.issue_time),
         "expire_time": rfc3339(lease.expire_time),
     }
-    if lease.state is LeaseState.REVOKING:
+    if state == REVOKING:
         shown |= {
             "failures": lease.attempts,
             "error": lease.last_error,

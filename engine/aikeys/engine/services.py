@@ -119,6 +119,6 @@ class Services:
             open_intents=lambda mount_uuid: len(store.intents(mount_uuid)),
             read_reference=read_reference,
             sweep=Sweep(store, clock),
-            books=LeaseBooks(store),
+            books=LeaseBooks(store, clock),
             bulk=bulk,
         )

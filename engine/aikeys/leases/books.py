@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from aikeys.errors import StorageError
+from aikeys.framework.clock import Clock
 from aikeys.framework.response import Unavailable
-from aikeys.storage.interface import EndedLease, ForcedKey, IntentRecord, LeaseRecord, LeaseState, Store
+from aikeys.storage.interface import EndedLease, ForcedKey, IntentRecord, LeaseRecord, Store
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of one mount, or of one role of it. `failing` are those of `revoking` whose revocation has failed at least once."""
+    """Of one mount, or of one role of it. `revoking` are over and the relay has not confirmed it; `failing` are those
+    of them whose revocation has failed at least once."""
 
     active: int
     revoking: int
@@ -27,15 +29,16 @@ class Counts:
 class LeaseBooks:
     """Safe for many threads. Raises `Unavailable` when the store cannot be read."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
 
     def counts(self, mount_uuid: str, role: str = "") -> Counts:
         def read() -> Counts:
             store = self._store
-            revoking = store.count_leases(mount_uuid, role, state=LeaseState.REVOKING)
+            revoking = store.count_leases(mount_uuid, role, over=self._clock.now())
             return Counts(
-                active=store.count_leases(mount_uuid, role, state=LeaseState.ACTIVE),
+                active=max(0, store.count_leases(mount_uuid, role) - revoking),
                 revoking=revoking,
                 failing=store.count_leases(mount_uuid, role, failing=True),
                 given_up=len(_of(role, store.forced_keys(mount_uuid))),
@@ -44,9 +47,10 @@ class LeaseBooks:
 
         return _stored(read)
 
-    def in_state(self, mount_uuid: str, state: LeaseState, role: str, limit: int) -> list[LeaseRecord]:
-        """The next to end or to be tried again first."""
-        return _stored(lambda: self._store.leases_in_state(mount_uuid, state, role, limit))
+    def living(self, mount_uuid: str, *, over: bool, role: str, limit: int) -> list[LeaseRecord]:
+        """Those that are over, or those that are not; the next to be tried, or to end, first."""
+        now = self._clock.now()
+        return _stored(lambda: self._store.leases_by_end(mount_uuid, now, over=over, role=role, limit=limit))
 
     def given_up(self, mount_uuid: str, role: str, limit: int) -> list[ForcedKey]:
         """Keys whose leases were revoked by force and that the relay may still accept, the longest first."""

@@ -71,7 +71,7 @@ class Background:
         self._wake_leases = threading.Event()
         self._wake_intents = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._extended = self._tidied = time.monotonic()
+        self._extended = self._tidied = self._clock.monotonic()
         # Whether the last look took leases, and whether it left some because its room was full.
         self._took = self._left_some = False
 
@@ -167,14 +167,14 @@ class Background:
         waiting, in_flight = self._pool.load(mount_uuid)
         with self._gates_lock:
             gate = self._gate(mount_uuid)
-            if not gate.admits(time.monotonic(), in_flight):
+            if not gate.admits(self._clock.monotonic(), in_flight):
                 return None
             if gate.tripped:
                 return None if waiting else 1
         return self._ahead - waiting if waiting <= self._ahead // 2 else 0
 
     def _probe_troubled(self) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         with self._gates_lock:
             wanted = [mount for mount, gate in self._gates.items() if gate.wants_probe(now)]
         for mount_uuid in wanted:
@@ -182,7 +182,7 @@ class Background:
                 self._store.hasten(mount_uuid, self._clock.now(), limit=1)
 
     def _keep_claims(self) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now - self._extended < self._settings.claim / 3:
             return
         self._extended = now
@@ -190,14 +190,14 @@ class Background:
             self._store.extend_claims(held, self._clock.now() + timedelta(seconds=self._settings.claim))
 
     def _tidy_now_and_then(self) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now - self._tidied >= self._settings.tidy_every:
             self._tidied = now
             self._manager.tidy()
 
     def _admits(self, mount_uuid: str, in_flight: int) -> bool:
         with self._gates_lock:
-            return self._gate(mount_uuid).admits(time.monotonic(), in_flight)
+            return self._gate(mount_uuid).admits(self._clock.monotonic(), in_flight)
 
     def _gate(self, mount_uuid: str) -> Gate:
         gate = self._gates.get(mount_uuid)
@@ -213,13 +213,15 @@ class Background:
         except RelayRateLimited as error:
             with self._gates_lock:
                 self._gate(mount_uuid).rate_limited(
-                    time.monotonic(), error.retry_after or _UNSAID_RETRY_AFTER
+                    self._clock.monotonic(), error.retry_after or _UNSAID_RETRY_AFTER
                 )
         except EngineError as error:
             # A deleted key that is still accepted says nothing against the relay.
             if not isinstance(error, StillAccepted):
                 with self._gates_lock:
-                    self._gate(mount_uuid).failed(time.monotonic(), away=isinstance(error, Unavailable))
+                    self._gate(mount_uuid).failed(
+                        self._clock.monotonic(), away=isinstance(error, Unavailable)
+                    )
         except StorageError as error:
             _log.warning(
                 "a revoked lease could not be deleted; it is tried again",
@@ -235,7 +237,7 @@ class Background:
         with self._gates_lock:
             gate = self._gate(mount_uuid)
             was_away = gate.tripped
-            others_follow = gate.succeeded(time.monotonic())
+            others_follow = gate.succeeded(self._clock.monotonic())
         if others_follow:
             self._try(
                 "failed revocations could not be hastened",

@@ -397,8 +397,10 @@ class Store(Protocol):
         """Those of one holder, sorted."""
         ...
 
-    def leases_in_state(self, mount_uuid: str, state: LeaseState, role: str, limit: int) -> list[LeaseRecord]:
-        """Of a role ("": of all), what is due next first."""
+    def leases_by_end(
+        self, mount_uuid: str, now: datetime, *, over: bool, role: str, limit: int
+    ) -> list[LeaseRecord]:
+        """Those that are over, or those that are not, of a role ("": of all), what is due next first."""
         ...
 
     def latest_ended(self, mount_uuid: str, role: str, limit: int) -> list[EndedLease]:
@@ -452,8 +454,10 @@ class Store(Protocol):
         ...
 
     def count_leases(
-        self, mount_uuid: str = "", role: str = "", *, failing: bool = False, state: LeaseState | None = None
-    ) -> int: ...
+        self, mount_uuid: str = "", role: str = "", *, failing: bool = False, over: datetime | None = None
+    ) -> int:
+        """`over`: only those that had to end by that moment, whether somebody has begun to revoke them or not."""
+        ...
 
     # keys, as they are known to this store
     def known_keys(self, mount_uuid: str) -> KnownKeys:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -175,8 +176,9 @@ class Leases(Part):
         return self._records(self._database.read(lambda connection: connection.execute(statement).all()))
 
     def count_leases(
-        self, mount_uuid: str = "", role: str = "", *, failing: bool = False, state: LeaseState | None = None
+        self, mount_uuid: str = "", role: str = "", *, failing: bool = False, over: datetime | None = None
     ) -> int:
+        """`over`: only those that had to end by that moment, whether somebody has begun to revoke them or not."""
         conditions: list[ColumnElement[bool]] = []
         if mount_uuid:
             conditions.append(_lease.mount_uuid == mount_uuid)
@@ -184,8 +186,8 @@ class Leases(Part):
             conditions.append(_lease.role == role)
         if failing:
             conditions.append(_lease.attempts > 0)
-        if state is not None:
-            conditions.append(_lease.state == state.value)
+        if over is not None:
+            conditions.append(is_over(over))
         statement = select(func.count()).select_from(schema.leases).where(*conditions)
         return self._database.read(lambda connection: connection.execute(statement).scalar_one())
 
@@ -303,6 +305,12 @@ class Leases(Part):
                 # One damaged row must not keep all others from being revoked.
                 _log.error("a lease cannot be read and is left out", lease_id=row.lease_id, error=str(error))
         return records
+
+
+def is_over(now: datetime) -> ColumnElement[bool]:
+    """Being revoked, or past its end and not yet taken up, as while its relay is away."""
+    over: ColumnElement[bool] = or_(_lease.state == _REVOKING, _lease.expire_time <= to_micros(now))
+    return over
 
 
 def _chunks(items: Sequence[str]) -> Iterator[list[str]]:

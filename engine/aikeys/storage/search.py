@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, not_, or_, select
 
 from aikeys.errors import StorageError
 from aikeys.storage import schema
 from aikeys.storage.barrier import Barrier
 from aikeys.storage.database import Part
-from aikeys.storage.interface import EndedLease, Holder, LeaseRecord, LeaseState
+from aikeys.storage.interface import EndedLease, Holder, LeaseRecord
+from aikeys.storage.leases import is_over
 from aikeys.storage.rows import ended_lease, from_micros, lease_record, to_micros
 
 T = TypeVar("T")
@@ -59,9 +60,11 @@ class Search(Part):
         statement = statement.order_by(_lease.lease_id)
         return list(self._database.read(lambda connection: connection.execute(statement).scalars().all()))
 
-    def leases_in_state(self, mount_uuid: str, state: LeaseState, role: str, limit: int) -> list[LeaseRecord]:
-        """Of a role ("": of all), what is due next first."""
-        conditions = [_lease.mount_uuid == mount_uuid, _lease.state == state.value]
+    def leases_by_end(
+        self, mount_uuid: str, now: datetime, *, over: bool, role: str, limit: int
+    ) -> list[LeaseRecord]:
+        """Those that are over, or those that are not, of a role ("": of all), what is due next first."""
+        conditions = [_lease.mount_uuid == mount_uuid, is_over(now) if over else not_(is_over(now))]
         if role:
             conditions.append(_lease.role == role)
         statement = (

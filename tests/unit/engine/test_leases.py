@@ -137,6 +137,17 @@ def test_active_leases_are_shown_on_demand_and_states_and_roles_narrow_it_down(r
     assert sorted(info) == ["expire_time", "issue_time", "key_id", "role", "state"]
 
 
+def test_what_is_over_and_not_yet_taken_up_is_not_active(ready: World) -> None:
+    """As while its relay is away: only one lease is tried then."""
+    lease_id = hand_out(ready)
+    ready.clock.moved += 1_000_000
+    shown = ask(ready)
+    assert (shown["counts"]["active"], shown["counts"]["revoking"]) == (0, 1)
+    info = shown["lease_info"][lease_id]
+    assert (info["state"], info["failures"], info["error"]) == ("revoking", 0, "")
+    assert ask(ready, state="active")["leases"] == []
+
+
 def test_so_many_of_each_state_are_shown_and_all_are_counted(ready: World) -> None:
     ids = [hand_out(ready) for _ in range(6)]
     for lease_id in ids[3:]:
