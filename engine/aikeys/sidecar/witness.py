@@ -10,6 +10,7 @@ tells nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -91,16 +92,17 @@ class Witness:
         Raises `NotOurs` when nothing that the upstream does not know tells anything.
         """
         known = self._store.witness()
-        if known is not None and any(number >= known.number for number in self._shown()):
+        if known is not None and any(number >= known.number for number in self._shown(known)):
             # Read again: the number may be another process's, which found the upstream restored.
             return self._restored_at()
         if not any(self._stands(mount) for mount in self._present()):
             raise NotOurs
-        if known is None:
-            return None
+        if known is None or not any(mount.uuid in known.mounts for mount in self._mounts.all()):
+            # Those that were given it are disabled; a new one cannot show it yet.
+            return self._restored_at()
         log.error("upstream_restored", note=_RESTORED)
         # Here before there: whoever sees the new number knows of this.
-        self._store.put_witness(WitnessRecord(known.number, self._clock.now()))
+        self._store.put_witness(replace(known, restored_at=self._clock.now()))
         self._raise_number()
         return self._restored_at()
 
@@ -118,8 +120,10 @@ class Witness:
         """The mounts that stand upstream, as far as is known."""
         return [mount for mount in self._mounts.all() if mount.accessor]
 
-    def _shown(self) -> Iterator[int]:
+    def _shown(self, known: WitnessRecord) -> Iterator[int]:
         for mount in self._present():
+            if mount.uuid not in known.mounts:
+                continue
             reply = self._own.request("GET", mount.path + ENTRY, deadline=Deadline.after(_PATIENCE))
             if classify(mount, ENTRY, reply) is not Found.MISSING:
                 yield number_of(mount, reply.json())
@@ -135,10 +139,11 @@ class Witness:
         """There before here: a crash in between leaves a higher one there."""
         known = self._store.witness()
         number = max(0 if known is None else known.number + 1, int(self._clock.now().timestamp()))
-        for mount in self._present():
+        mounts = self._present()
+        for mount in mounts:
             reply = self._own.request(
                 "PUT", mount.path + ENTRY, entry(mount, number), deadline=Deadline.after(_PATIENCE)
             )
             if reply.status not in {200, 204}:
                 raise UpstreamDown(f"the sidecar's entry {mount.path}{ENTRY} was answered {reply.status}")
-        self._store.put_witness(WitnessRecord(number))
+        self._store.put_witness(WitnessRecord(number, frozenset(mount.uuid for mount in mounts)))

@@ -280,9 +280,13 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class WitnessRecord:
-    """The number that the upstream was last given to keep. `restored_at` is when it was last seen to have lost one."""
+    """The number that the upstream was last given to keep, in the mounts with these uuids.
+
+    `restored_at` is when it was last seen to have lost one.
+    """
 
     number: int
+    mounts: frozenset[str]
     restored_at: datetime | None = None
 
 

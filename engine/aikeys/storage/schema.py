@@ -210,6 +210,7 @@ witness = Table(
     "witness",
     metadata,
     Column("number", BigInteger, nullable=False),
+    Column("mounts", Text, nullable=False),
     Column("restored_at", BigInteger),
 )
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -164,20 +165,32 @@ class Tokens(Part):
         row = self._database.read(lambda connection: connection.execute(_WITNESS).one_or_none())
         if row is None:
             return None
-        return WitnessRecord(row.number, None if row.restored_at is None else from_micros(row.restored_at))
+        return _witness_of(row)
 
     def put_witness(self, record: WitnessRecord) -> None:
         """Neither the number nor the moment goes back."""
 
         def work(connection: Connection) -> None:
-            old = connection.execute(_WITNESS).one_or_none()
-            new = [record.number, None if record.restored_at is None else to_micros(record.restored_at)]
-            if old is not None:
-                new = [max(new[0], old.number), max(new[1] or 0, old.restored_at or 0) or None]
+            row = connection.execute(_WITNESS).one_or_none()
+            old = record if row is None else _witness_of(row)
+            newer = old if old.number > record.number else record
+            moments = [one.restored_at for one in (old, record) if one.restored_at is not None]
             connection.execute(delete(schema.witness))
-            connection.execute(insert(schema.witness), {"number": new[0], "restored_at": new[1]})
+            connection.execute(
+                insert(schema.witness),
+                {
+                    "number": newer.number,
+                    "mounts": " ".join(sorted(newer.mounts)),
+                    "restored_at": to_micros(max(moments)) if moments else None,
+                },
+            )
 
         self._database.write(work)
+
+
+def _witness_of(row: Row[Any]) -> WitnessRecord:
+    restored_at = None if row.restored_at is None else from_micros(row.restored_at)
+    return WitnessRecord(row.number, frozenset(row.mounts.split()), restored_at)
 
 
 def _chunks(accessors: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -158,6 +158,11 @@ def test_a_batch_token_s_parent_is_known_until_the_token_ends(store: SqlStore) -
 
 def test_neither_the_witness_s_number_nor_the_restoration_goes_back(store: SqlStore) -> None:
     assert store.witness() is None
-    for number, restored_at in ((5, None), (4, FIRST), (6, NOW), (6, None)):
-        store.put_witness(WitnessRecord(number, restored_at))
-    assert store.witness() == WitnessRecord(6, FIRST)
+    for number, mounts, restored_at in (
+        (5, "a", None),
+        (4, "b", FIRST),
+        (6, "cd", NOW),
+        (6, "ce", None),
+    ):
+        store.put_witness(WitnessRecord(number, frozenset(mounts), restored_at))
+    assert store.witness() == WitnessRecord(6, frozenset("ce"), FIRST)
