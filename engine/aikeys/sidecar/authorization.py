@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode
 
 import structlog
 
@@ -37,6 +38,8 @@ RESTORE_PAUSE = 0.05
 LONGEST_REPLAYED_VALUE = 4096
 DENIED = "1 error occurred:\n\t* permission denied\n\n"
 
+# What a query says about the request itself.
+_CONTROLS = frozenset({"list", "scan"})
 _BODY_HEADERS = ("content-type", "content-encoding")
 _NO_WRAP = ("x-vault-wrap-ttl", "x-vault-wrap-format")
 
@@ -221,6 +224,7 @@ def _replay(sidecar: Sidecar, exchange: Exchange, asked: Asked, body: bytes, dea
     )
     return sidecar.upstream.forward(
         exchange,
+        query_string=_replay_query(sidecar, exchange, asked),
         body=body,
         drop_headers=_BODY_HEADERS,
         extra_headers=[("Content-Type", content_type)] if writes else (),
@@ -235,6 +239,16 @@ def _replay_body(sidecar: Sidecar, asked: Asked) -> bytes:
         return b""
     blanked = sidecar.backend.blank_secrets(asked.path, asked.data)
     return envelope.to_json({name: _short(_plain(value)) for name, value in blanked.items()})
+
+
+def _replay_query(sidecar: Sidecar, exchange: Exchange, asked: Asked) -> str:
+    """As it came; but where a path takes secrets, without the values of whoever puts them there by mistake."""
+    path = sidecar.backend.find(asked.path)
+    if not exchange.query_string or path is None or not path.has_secrets:
+        return exchange.query_string
+    pairs = parse_qsl(exchange.query_string, keep_blank_values=True)
+    shown = {name for name, item in path.fields.items() if not item.secret} | _CONTROLS
+    return urlencode([(name, value if name in shown else "") for name, value in pairs])
 
 
 def _plain(value: Any) -> Any:
