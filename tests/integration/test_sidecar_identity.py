@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,39 @@ def test_a_token_with_a_use_count_is_asked_about_every_time_and_loses_none(
         assert caller is not None
         assert caller.num_uses == 3
         assert own.asked == asked
+
+
+class LastUseSpent(CountingIdentity):
+    """At the moment when the last use is spent and the token is not revoked yet, which lasts a millisecond."""
+
+    def request(self, *args: Any, **options: Any) -> Reply:
+        reply = super().request(*args, **options)
+        parsed = reply.json()
+        parsed["data"]["num_uses"] = -1
+        return replace(reply, body=json.dumps(parsed).encode())
+
+
+def test_a_token_whose_last_use_is_spent_is_nobody_though_the_server_still_tells_of_it(
+    server: Server, own: CountingIdentity, clock: SteppedClock
+) -> None:
+    made = token(server, num_uses=1)
+    own.__class__ = LastUseSpent
+    identity = Identity(own, clock=clock)
+    assert identity.lookup(made["client_token"]) is None
+    assert identity.accessor_of_spent(made["client_token"]) == made["accessor"]
+
+
+def test_whose_leases_end_with_a_last_use_is_known_of_a_token_that_was_looked_up_while_it_lived(
+    server: Server, identity: Identity
+) -> None:
+    made, unlimited = token(server, num_uses=1), token(server)
+    for one in (made, unlimited):
+        assert identity.lookup(one["client_token"]) is not None
+    server.request("GET", "auth/token/lookup-self", token=made["client_token"])
+    assert identity.lookup(made["client_token"]) is None
+    assert identity.accessor_of_spent(made["client_token"]) == made["accessor"]
+    assert identity.accessor_of_spent(made["client_token"]) == ""
+    assert identity.accessor_of_spent(unlimited["client_token"]) == ""
 
 
 def test_another_token_is_believed_for_its_time_and_no_longer(

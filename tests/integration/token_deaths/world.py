@@ -61,10 +61,11 @@ class World:
         secret = self.stack.read_key(ROLE, token)
         return Holder(token, accessor, secret["data"]["api_key"], secret["lease_id"])
 
-    def ends(self, holder: Holder) -> None:
+    def ends(self, holder: Holder, name: str = "it") -> None:
         """The relay refuses its key, and the lease is gone."""
-        self.stack.dies(holder.api_key, seconds=20)
-        eventually(lambda: not self._leased(holder), what="the end of the lease")
+        what = f"the end of the key: {name}"
+        eventually(lambda: not self.stack.works(holder.api_key), seconds=20, what=what)
+        eventually(lambda: not self._leased(holder), what=f"the end of the lease: {name}")
 
     def stays(self, holder: Holder) -> bool:
         return self._leased(holder) and self.stack.works(holder.api_key)
@@ -86,9 +87,14 @@ class World:
         seen = self.proxy.requests
         return sum(LOOKED_UP.match(head) is not None and holder.accessor.encode() in head for head in seen)
 
-    def is_looked_up_again(self, holder: Holder, times: int = 2) -> None:
-        before = self.look_ups(holder)
-        eventually(lambda: self.look_ups(holder) >= before + times, what="a look at the token")
+    def are_looked_up_again(self, *holders: Holder) -> None:
+        """Twice: the first of them may have been under way."""
+        wanted = {holder: self.look_ups(holder) + 2 for holder in holders}
+        eventually(
+            lambda: all(self.look_ups(holder) >= count for holder, count in wanted.items()),
+            seconds=20,
+            what="another look at the tokens",
+        )
 
     def says(self, text: str, *, more_than: int = 0) -> int:
         """Wait until the sidecar's log has this text more often than so many times; how often it has."""
