@@ -82,6 +82,8 @@ class Terraform:
         variables: Mapping[str, str | int] | None = None,
         loud: bool = False,
     ) -> None:
+        #: Further environment variables of every command.
+        self.environment: dict[str, str] = {}
         self._program = find_terraform()
         self.folder = folder
         for name in ("terraform", "policies"):
@@ -151,7 +153,7 @@ class Terraform:
         done = subprocess.run(
             [self._program, arguments[0], *plain, *arguments[1:]],
             cwd=self.root,
-            env={**self._env, **given},
+            env={**self._env, **self.environment, **given},
             capture_output=True,
             text=True,
             timeout=COMMAND_SECONDS,

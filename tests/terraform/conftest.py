@@ -40,7 +40,11 @@ def stack(
 ) -> Iterator[SidecarStack]:
     """A sidecar in front of each product, with nothing mounted."""
     folder = tmp_path_factory.mktemp(f"terraform-{request.param}")
-    with SERVERS[request.param](folder / "upstream") as upstream, SidecarStack(upstream, folder) as started:
+    settings = {"AIKEYS_TOKEN_SWEEP_INTERVAL": "2"}
+    with (
+        SERVERS[request.param](folder / "upstream") as upstream,
+        SidecarStack(upstream, folder, settings=settings) as started,
+    ):
         answer = started.request("DELETE", f"sys/mounts/{MOUNT}")
         assert answer.status_code == 204, answer.text
         policy = upstream.request("GET", POLICY)["data"]["policy"]
@@ -53,10 +57,18 @@ def stack(
 def use(stack: SidecarStack, tmp_path: Path) -> Iterator[Use]:
     """Make a working copy of an example, initialised; what it applied is destroyed after the test."""
     made: list[Terraform] = []
+    told: list[Terraform] = []
 
     def use_it(
-        example: str, *, address: str = "", token: str = "", loud: bool = False, **variables: str | int
+        example: str,
+        *,
+        address: str = "",
+        token: str = "",
+        loud: bool = False,
+        reads_keys: bool = False,
+        **variables: str | int,
     ) -> Terraform:
+        """`reads_keys`: its state is to hold some, and is thrown away after the test."""
         given = {**variables_of(example, stack, tmp_path), **variables}
         terraform = Terraform(
             f"examples/{example}",
@@ -67,6 +79,8 @@ def use(stack: SidecarStack, tmp_path: Path) -> Iterator[Use]:
             loud=loud,
         )
         made.append(terraform)
+        if reads_keys:
+            told.append(terraform)
         terraform.init()
         return terraform
 
@@ -75,6 +89,8 @@ def use(stack: SidecarStack, tmp_path: Path) -> Iterator[Use]:
     finally:
         for terraform in reversed(made):
             terraform.destroy("-refresh=false")
+        for state in (file for terraform in told for file in terraform.root.glob("*.tfstate*")):
+            state.unlink()
         stack.direct("DELETE", "sys/mounts/aikeys-kv")
         stack.direct("DELETE", "secret/metadata/aikeys/relay")
 
