@@ -13,6 +13,7 @@ import os
 import ssl
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,7 @@ class ServerFailed(RuntimeError):
     """The server gave an answer that its set-up does not allow for."""
 
 
-class Server:
+class Server(ABC):
     """A running Vault or OpenBao, whether process or container: where it is, and how to ask it.
 
     Attributes: ``address`` (no slash at its end), ``root_token``, ``binary`` (its own client, on this machine),
@@ -50,17 +51,17 @@ class Server:
     ca_file: Path | None = None
 
     @classmethod
+    @abstractmethod
     def find_binary(cls) -> Path:
         """The program; raises :class:`~tests.realparts.requirements.PartMissing` where it is not to be had."""
-        raise NotImplementedError
 
     @property
     def binary(self) -> Path:
         return self.find_binary()
 
     @property
-    def address(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def address(self) -> str: ...
 
     def request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: str | None = ""
