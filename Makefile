@@ -11,7 +11,7 @@ READY_RUN := $(VENV)/.ready-run
 
 export AIKEYS_REQUIRE
 
-.PHONY: help run test check lock bench policy-differential crash clean
+.PHONY: help run test check lock bench policy-differential crash faults clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -41,6 +41,9 @@ policy-differential: $(READY) ## Compare our judgement of policies with both ser
 
 crash: $(READY) ## Kill the process at every durable step, over N issued keys and more (N=1000)
 	@AIKEYS_CRASH_ISSUANCES=$(or $(N),1000) $(BIN)/python -m pytest tests/crash $(ARGS)
+
+faults: $(READY) ## Every relay call with every fault, and N rounds of faults under load (N=200)
+	@AIKEYS_FAULT_ROUNDS=$(or $(N),200) $(BIN)/python -m pytest -n 4 --dist loadfile tests/faults $(ARGS)
 
 clean: ## Remove the environment and every cache of the checkout
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build .aikeys

@@ -107,7 +107,7 @@ class Bench:
         asked = CALLS[call]
         path = asked.path.replace("{id}", key).replace("{name}", key)
         before = self.stack.key_ids()
-        self._new_orders()
+        self.orders_since_last()
         seen = Seen()
         armed = self.control.fault(
             fault.kind,
@@ -120,10 +120,10 @@ class Bench:
             yield seen
         finally:
             self.control.clear_faults(armed)
-            seen.orders = self._new_orders()
+            seen.orders = self.orders_since_last()
             seen.made = self.stack.key_ids() - before
 
-    def _new_orders(self) -> set[str]:
+    def orders_since_last(self) -> set[str]:
         """The idempotency keys of the mints that were asked for since this was last called."""
         calls = self.control.calls(since=self._last_call)
         self._last_call = max([self._last_call, *(call["number"] for call in calls)])
