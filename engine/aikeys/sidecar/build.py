@@ -48,7 +48,7 @@ from aikeys.sidecar.upkeep import Upkeep
 from aikeys.sidecar.upstream import Bounds, Upstream
 from aikeys.sidecar.witness import Witness
 from aikeys.sidecar.wrapped_answers import WrappedAnswers
-from aikeys.storage import open_store
+from aikeys.storage import open_store, reserve
 from aikeys.storage.interface import Store
 from aikeys.transport import KeepAliveTransport, tls_context
 
@@ -221,7 +221,7 @@ def open_database(settings: Settings, clock: Clock) -> Store:
         raise SettingsError(f"AIKEYS_DATA_DIR: cannot make the folder {folder}: {error.strerror}") from error
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise SettingsError(f"AIKEYS_DATA_DIR: {folder} must be readable and writable for this user")
-    return open_store(settings.database, KeyFileSeal(settings.key_file), clock=clock)
+    return open_store(settings.database, KeyFileSeal(settings.key_file), clock=clock, reserve=reserve.SIZE)
 
 
 def start_sidecar(sidecar: Sidecar) -> None:

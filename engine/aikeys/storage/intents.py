@@ -56,7 +56,8 @@ class Intents(Keys):
             connection.execute(_INSERT, {**row, "serial": serial})
             return serial
 
-        return self._database.write(work)
+        # Each key needs room for its end, too.
+        return self._database.write(work, with_reserve=False)
 
     def update_intent(self, record: IntentRecord) -> None:
         """Write it if it still exists, and give up the claim."""

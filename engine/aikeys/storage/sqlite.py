@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from aikeys.errors import StorageError
+from aikeys.errors import DiskFull, StorageError
 from aikeys.storage.filelock import WriteLock
+from aikeys.storage.reserve import Reserve
 from aikeys.storage.writer import GroupCommit
 
 T = TypeVar("T")
@@ -49,8 +50,10 @@ _inherited: list[object] = []
 class SqliteDatabase:
     """Durable transactions and per-thread reading on the file `path`. Safe for threads, processes and forks."""
 
-    def __init__(self, path: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
+    def __init__(self, path: Path, *, lock_timeout: float = LOCK_TIMEOUT, reserve: int = 0) -> None:
+        """`reserve` is the size of the file that is given up on a full disk, in bytes."""
         self.path = path
+        self._reserve = Reserve(path, reserve)
         self.lock_timeout = lock_timeout
         self._prepare_file()
         self._engine: Engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
@@ -58,10 +61,20 @@ class SqliteDatabase:
         self._start()
         _opened.add(self)
 
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction, durable on return. StorageError when it could not be written."""
+    def write(self, work: Callable[[Connection], T], *, with_reserve: bool = True) -> T:
+        """Run `work` in a transaction, durable on return. StorageError when it could not be written.
+
+        `with_reserve`: also where only the room is left that is kept for the end of keys.
+        """
         self._check_usable()
-        return self._group.run(work)
+        if not with_reserve:
+            self._reserve.require()
+        try:
+            return self._group.run(work)
+        except DiskFull:
+            if not with_reserve or not self._reserve.give_up():
+                raise
+            return self._group.run(work)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on this thread's connection; it sees what was durable when it began."""
@@ -251,12 +264,23 @@ class _SqliteTransactions:
                 connection.close()
 
 
+# What SQLite may say where a file beside the database finds no room.
+_UNSAID = ("SQLITE_IOERR", "SQLITE_CANTOPEN")
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return os.statvfs(path.parent).f_bavail == 0
+    except OSError:
+        return False
+
+
 def storage_error(path: Path, error: DBAPIError | sqlite3.Error) -> StorageError:
     """What happened to the file, and what its owner can do about it."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     name = getattr(cause, "sqlite_errorname", "") or type(cause).__name__
-    if name.startswith("SQLITE_FULL"):
-        return StorageError(f"no space left for the database {path}: free some; nothing was changed")
+    if name.startswith("SQLITE_FULL") or (name.startswith(_UNSAID) and _is_full(path)):
+        return DiskFull(f"no space left for the database {path}: free some; nothing was changed")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StorageError(f"the database {path} is locked by another program: nothing was changed")
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):

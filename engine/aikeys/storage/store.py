@@ -36,13 +36,14 @@ class SqlStore(Mounts, Intents, Leases, Forced, Search, Tokens, Chores, Wrapped)
         self._database.close()
 
 
-def open_store(location: Path | str, seal: Seal, *, clock: Clock) -> SqlStore:
-    """Open the database at `location` (a path, or "sqlite:///path"), making or migrating it as needed.
+def open_store(location: Path | str, seal: Seal, *, clock: Clock, reserve: int = 0) -> SqlStore:
+    """Open the database at `location` (a path, or "sqlite:///path"), making or migrating it as needed. `reserve` bytes
+    of the disk are kept for the end of keys (`aikeys.storage.reserve`).
 
     StorageError when it cannot be used, SealError when `seal` is not the one that closed it.
     """
     path = _path_of(location)
-    database = SqliteDatabase(path)
+    database = SqliteDatabase(path, reserve=reserve)
     try:
         store = SqlStore(database, _unseal(database, path, seal, clock))
         database.rest()

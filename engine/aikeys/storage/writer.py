@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from aikeys.errors import StorageError
+from aikeys.errors import DiskFull, StorageError
 from aikeys.storage.failpoints import reach
 
 T = TypeVar("T")
@@ -119,9 +119,10 @@ class GroupCommit:
                 self._take(batch)
             known = self._database.translate(error)
             text = str(known) if isinstance(known, StorageError) else f"the writer was interrupted: {known!r}"
+            kind = DiskFull if isinstance(known, DiskFull) else StorageError
             for job in batch:
                 # One error object per caller: a shared one would collect everybody's traceback.
-                job.error = job.error or StorageError(text)
+                job.error = job.error or kind(text)
             if not isinstance(error, Exception):
                 raise
         finally:
