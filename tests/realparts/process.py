@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,23 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from aikeys.dev.processes import free_port
+
+__all__ = [
+    "KILLED_WITHIN_SECONDS", "POLL_SECONDS", "ChildProcess", "ProcessFailed", "clean_environment", "free_port",
+    "processes_of_session",
+]  # fmt: skip
+
 POLL_SECONDS = 0.05
 #: After SIGKILL the kernel still has to take a process down; a machine under load may take its time.
 KILLED_WITHIN_SECONDS = 10.0
-
-_handed_out: set[int] = set()
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now, never the same one twice in this process."""
-    for _ in range(1000):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port not in _handed_out:
-            _handed_out.add(port)
-            return port
-    raise RuntimeError("no free port on 127.0.0.1")
 
 
 class ProcessFailed(RuntimeError):

@@ -23,10 +23,22 @@ class DevError(AikeysError):
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody uses, and that the system gives to nobody else for the next minute.
+
+    A connection that was closed from here stands in TIME_WAIT: a server may listen on such a port all the same (they
+    set SO_REUSEADDR), but the system neither chooses it for another who asks for any port, nor for a client.
+    """
+    with socket.socket() as listener:
+        # Of both sockets on a port it is wanted, of the one in TIME_WAIT as of the server's.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        address = listener.getsockname()
+        with socket.create_connection(address, timeout=10) as client:
+            accepted, _ = listener.accept()
+            accepted.close()
+            client.recv(1)
+        return int(address[1])
 
 
 def _die_with_parent() -> None:

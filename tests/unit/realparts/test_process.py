@@ -131,12 +131,15 @@ def test_stop_before_start_and_twice_does_nothing(tmp_path: Path) -> None:
     assert process.stop() is None
 
 
-def test_free_ports_are_free_and_never_the_same() -> None:
+def test_a_free_port_is_for_a_server_of_ours_and_given_to_nobody_else() -> None:
     ports = [free_port() for _ in range(50)]
 
     assert len(set(ports)) == 50
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", ports[0]))
+    # Taken for all that ask for no port of their own, such as another run's servers and clients.
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", ports[0]))
+    with socket.create_server(("127.0.0.1", ports[0])):
+        pass
 
 
 def test_a_child_sees_nothing_that_would_send_it_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
