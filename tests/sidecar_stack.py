@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import hvac
 import requests
+from tests import canaries
 from tests.realparts.process import ChildProcess, clean_environment, free_port
 from tests.realparts.server import Server
 
@@ -107,12 +109,15 @@ class SidecarStack:
             self._secret_id_file.touch(mode=0o600)
             self._secret_id_file.write_text(identity.secret_id.reveal())
             self._role_id = identity.role_id
+            canaries.learn(identity.secret_id.reveal(), "the sidecar's secret id")
+            canaries.learn(self.root_token, "a root token")
             self.start_sidecar()
             client = self.hvac()
             self.provisioner.engine(
                 client, relay_url=self.relay.base_url, management_key=self.relay.management_key
             )
             self.app: Credentials = self.provisioner.credentials(upstream, "demo")
+            canaries.learn(self.app.secret_id.reveal(), "an app's secret id")
         except BaseException:
             self.stop()
             raise
@@ -144,6 +149,9 @@ class SidecarStack:
 
     def stop_sidecar(self) -> None:
         if self._sidecar is not None:
+            for log in (self.folder / "data").glob("*-wal"):
+                # An orderly end takes it away, and what stood in it is to be searched for secrets.
+                shutil.copy(log, self.folder / "wal-before-the-end")
             self._sidecar.stop()
             self._sidecar = None
 
@@ -234,7 +242,13 @@ class SidecarStack:
             extensions=target,
             **extra,
         )
-        return client.send(request)
+        answer = client.send(request)
+        if address is None and answer.status_code >= 300:
+            with (self.folder / "refusals.log").open("ab") as refusals:
+                refusals.write(
+                    f"{method} {answer.status_code} {answer.headers!r}\n".encode() + answer.content
+                )
+        return answer
 
     def direct(self, method: str, path: str, body: Any = None, **options: Any) -> httpx.Response:
         """The same at the upstream itself."""
@@ -254,6 +268,7 @@ class SidecarStack:
         made = self.upstream.request(
             "POST", "auth/token/create", {"policies": names, "ttl": "10m", **options}
         )
+        canaries.learn(made["auth"]["client_token"], "a token")
         return Token(made["auth"]["client_token"], made["auth"]["accessor"])
 
     def reader(self, role: str = "demo", **options: Any) -> Token:

@@ -51,9 +51,11 @@ def setting_lines() -> list[str]:
 
 
 def _run(settings: Settings) -> None:
+    from aikeys.sidecar import memory
     from aikeys.sidecar.beforehand import prepare
     from aikeys.sidecar.server import Server
 
+    memory.keep_private()
     secret_id = prepare(settings)
     Server(settings, secret_id, ready=lambda: typer.echo(banner(settings), err=True)).run()  # type: ignore[no-untyped-call]
 

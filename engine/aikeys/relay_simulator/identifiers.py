@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import random
 
 from aikeys.relay_simulator.clock import Clock
@@ -13,6 +14,10 @@ BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 DATA_KEY_PREFIX = "sk-holysheep-"
 MANAGEMENT_KEY_PREFIX = "sk-holysheep-admin-"
 SIGNING_SECRET_PREFIX = "hs-sign-"
+
+# Names a file to which every secret is added as it is made, one in a line: the book of a run whose output is searched
+# for them afterwards.
+SECRETS_FILE = "RELAY_SIMULATOR_SECRETS_FILE"
 
 # 2026-01-01T00:00:00Z in milliseconds: where the time part of seeded ids starts, so that two runs agree.
 _SEEDED_EPOCH_MS = 1_767_225_600_000
@@ -52,16 +57,16 @@ class Identifiers:
 
     def data_key(self) -> str:
         """Secret of a data key: 45 characters."""
-        return DATA_KEY_PREFIX + self._base62()
+        return noted(DATA_KEY_PREFIX + self._base62())
 
     def management_key(self) -> str:
         """Secret of a management key."""
-        return MANAGEMENT_KEY_PREFIX + self._base62()
+        return noted(MANAGEMENT_KEY_PREFIX + self._base62())
 
     def signing_secret(self) -> str:
         """Secret that signs requests: 43 base64url characters behind the prefix."""
         raw = self._random.getrandbits(256).to_bytes(32, "big")
-        return SIGNING_SECRET_PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+        return noted(SIGNING_SECRET_PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode())
 
     def _base62(self) -> str:
         value = self._random.getrandbits(256) % _SECRET_SPACE
@@ -70,6 +75,19 @@ class Identifiers:
             value, digit = divmod(value, 62)
             digits.append(BASE62[digit])
         return "".join(digits)
+
+
+def noted(secret: str) -> str:
+    """The secret, which stands in the book as well where there is one (`SECRETS_FILE`)."""
+    book = os.environ.get(SECRETS_FILE)
+    if book:
+        descriptor = os.open(book, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            # One write each: several processes keep one book.
+            os.write(descriptor, f"{secret}\n".encode())
+        finally:
+            os.close(descriptor)
+    return secret
 
 
 def _crockford(value: int) -> str:

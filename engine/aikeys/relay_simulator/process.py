@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aikeys.relay_simulator.clock import Clock
-from aikeys.relay_simulator.identifiers import Identifiers
+from aikeys.relay_simulator.identifiers import Identifiers, noted
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -48,6 +48,10 @@ class RelaySimulatorProcess:
         port: int = 0,
         log: Path | None = None,
     ) -> None:
+        if management_key:
+            noted(management_key)
+        if signing_secret:
+            noted(signing_secret)
         self.management_key = management_key or Identifiers(Clock(), seed).management_key()
         self._secrets = {
             "AIKEYS_RELAY_MANAGEMENT_KEY": self.management_key,

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aikeys.redaction import redactor
 from aikeys.sidecar.exchange import JSON_HEADERS, Reply
 
 _GO_ESCAPES = str.maketrans(
@@ -118,8 +119,11 @@ def wrapped(
 
 
 def errors(status: int, texts: Sequence[str] = (), *, data: Mapping[str, Any] | None = None) -> Reply:
-    """An error body; without texts it is the bare code with an empty list."""
-    body: dict[str, Any] = {"errors": list(texts)}
+    """An error body; without texts it is the bare code with an empty list.
+
+    Texts may quote what was given in the wrong place, a key for a duration: errors get around more than answers do.
+    """
+    body: dict[str, Any] = {"errors": [redactor.redact(text) for text in texts]}
     if data is not None:
         body["data"] = go_map(data)
     return Reply(status, to_json(body))
