@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import shutil
@@ -151,7 +152,8 @@ class SidecarStack:
         if self._sidecar is not None:
             for log in (self.folder / "data").glob("*-wal"):
                 # An orderly end takes it away, and what stood in it is to be searched for secrets.
-                shutil.copy(log, self.folder / "wal-before-the-end")
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy(log, self.folder / "wal-before-the-end")
             self._sidecar.stop()
             self._sidecar = None
 
