@@ -48,7 +48,7 @@ def test_a_change_by_hand_is_shown_by_the_next_plan_and_undone(use: Use, stack: 
     policy = 'path "ai-keys/*" { capabilities = ["read"] }'
     for path, body in {
         # One that the configuration sets, and two that it leaves out.
-        "ai-keys/roles/chatbot": {"rate_limit": 1000, "max_tpm": 50000, "team_id": "other"},
+        "ai-keys/roles/chatbot": {"rate_limit": 1000, "max_tpm": 50000, "max_leases": 1, "team_id": "other"},
         "ai-keys/config": {"request_timeout": 7},
         "sys/mounts/ai-keys/tune": {"max_lease_ttl": "10h"},
         "sys/policies/acl/ai-keys-chatbot-reader": {"policy": policy},
@@ -62,7 +62,7 @@ def test_a_change_by_hand_is_shown_by_the_next_plan_and_undone(use: Use, stack: 
     terraform.apply()
     assert terraform.changes() == {}
     role = stack.request("GET", "ai-keys/roles/chatbot").json()["data"]
-    assert (role["rate_limit"], role["max_tpm"], role["team_id"]) == (60, 0, "")
+    assert (role["rate_limit"], role["max_tpm"], role["max_leases"], role["team_id"]) == (60, 0, 0, "")
     assert stack.request("GET", "ai-keys/config").json()["data"]["request_timeout"] == 30
     assert stack.request("GET", "sys/mounts/ai-keys/tune").json()["data"]["max_lease_ttl"] == 3600
 

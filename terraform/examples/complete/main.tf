@@ -64,6 +64,9 @@ module "customer_service" {
   budget            = { limit = "25.00", period = "day" }
   metadata          = { service = "assistant", owner = "customer-service" }
   verify_revocation = true
+  max_leases        = 50
+  issue_limit       = 200
+  issue_period      = 3600
   kubernetes = {
     mount            = vault_auth_backend.kubernetes.path
     service_accounts = ["assistant"]

@@ -1,6 +1,6 @@
 # A role of the engine, the policy that lets an app read its keys, and how that app logs in.
 #
-# The relay enforces what the role says; a role that asks for what its relay cannot do is refused at apply, with the
+# The relay enforces what the role says of a key, the engine how many keys there are; a role that asks for what its relay cannot do is refused at apply, with the
 # reason. Every setting is written every time, so that a change made by hand is seen and undone.
 
 locals {
@@ -27,6 +27,9 @@ resource "vault_generic_endpoint" "role" {
     team_id           = var.team_id
     metadata          = var.metadata
     verify_revocation = var.verify_revocation
+    max_leases        = var.max_leases
+    issue_limit       = var.issue_limit
+    issue_period      = var.issue_period
   })
 }
 

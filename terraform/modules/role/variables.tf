@@ -153,6 +153,42 @@ variable "verify_revocation" {
   nullable    = false
 }
 
+variable "max_leases" {
+  type        = number
+  description = "Leases that may exist at once, mints under way among them. 0: no limit."
+  default     = 0
+  nullable    = false
+
+  validation {
+    condition     = var.max_leases >= 0 && var.max_leases <= 100000 && floor(var.max_leases) == var.max_leases
+    error_message = "max_leases must be a whole number from 1 to 100000; 0 means no limit."
+  }
+}
+
+variable "issue_limit" {
+  type        = number
+  description = "Keys that may be issued within any `issue_period`, over all callers. 0: no limit."
+  default     = 0
+  nullable    = false
+
+  validation {
+    condition     = var.issue_limit >= 0 && var.issue_limit <= 10000 && floor(var.issue_limit) == var.issue_limit
+    error_message = "issue_limit must be a whole number from 1 to 10000; 0 means no limit."
+  }
+}
+
+variable "issue_period" {
+  type        = number
+  description = "Seconds that `issue_limit` is meant for."
+  default     = 60
+  nullable    = false
+
+  validation {
+    condition     = var.issue_period >= 1 && var.issue_period <= 2592000 && floor(var.issue_period) == var.issue_period
+    error_message = "issue_period must be a whole number of seconds from 1 to 2592000 (30 days)."
+  }
+}
+
 variable "policy_name" {
   type        = string
   description = "Name of the policy that lets its holder read the keys. Null: `<mount>-<name>-reader`."

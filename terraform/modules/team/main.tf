@@ -29,6 +29,9 @@ module "role" {
   team_id           = coalesce(var.team_id, var.team)
   metadata          = merge({ team = var.team }, each.value.metadata)
   verify_revocation = each.value.verify_revocation
+  max_leases        = each.value.max_leases
+  issue_limit       = each.value.issue_limit
+  issue_period      = each.value.issue_period
   approle           = each.value.approle
   kubernetes        = each.value.kubernetes
   jwt               = each.value.jwt

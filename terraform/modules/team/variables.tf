@@ -41,6 +41,9 @@ variable "roles" {
     }))
     metadata          = optional(map(string), {})
     verify_revocation = optional(bool, false)
+    max_leases        = optional(number, 0)
+    issue_limit       = optional(number, 0)
+    issue_period      = optional(number, 60)
     creds_per_minute  = optional(number)
     approle = optional(object({
       mount                 = optional(string, "approle")

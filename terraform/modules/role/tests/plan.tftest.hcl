@@ -28,6 +28,9 @@ run "writes_every_setting" {
       team_id           = ""
       metadata          = {}
       verify_revocation = false
+      max_leases        = 0
+      issue_limit       = 0
+      issue_period      = 60
     }
     error_message = "What is not written cannot be seen to have been changed by hand."
   }
