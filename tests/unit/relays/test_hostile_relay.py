@@ -4,90 +4,36 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.unit.relays.conftest import (
+    END,
+    INTENT,
+    KEY,
+    MANAGEMENT_KEY,
+    MINTED,
+    NAME,
+    REF,
+    Relay,
+    failing,
+    mint,
+    page,
+    says,
+)
 from tests.unit.transport.server import Peer, Received, ScriptedServer, always, answer
 
 from aikeys.framework.deadline import Deadline
 from aikeys.redaction import SecretString
-from aikeys.relays.holysheep import HolySheepDriver
 from aikeys.relays.interface import (
-    DriverError,
     KeyRef,
     Kind,
     MintIntent,
     Outcome,
     Probe,
-    RelayConfig,
     Scopes,
 )
-
-MANAGEMENT_KEY = "management-key-of-no-known-pattern"
-MINTED = "minted-key-of-no-known-pattern-0001"
-NAME = "vlt-abcdefgh-abcdefghijklmnop"
-INTENT = MintIntent(
-    "abcdefghijklmnop",
-    NAME,
-    "aikeys-abcdefghijklmnop",
-    Scopes(rate_limit=60),
-    datetime(2030, 1, 1, tzinfo=UTC),
-)
-END = int(INTENT.expires_at.timestamp())
-REF = KeyRef("holysheep", "http://127.0.0.1/v1", "key_01", NAME)
-KEY = {"id": "key_01", "name": NAME, "status": "active", "expires_at": END, "rate_limit": 60}
-
-
-def says(body: Any, status: str = "200 OK", *headers: str) -> bytes:
-    return answer(json.dumps(body).encode(), status, "Content-Type: application/json", *headers)
-
-
-class Relay:
-    """A driver and the scripted relay it asks."""
-
-    def __init__(self, server: ScriptedServer, **config: Any) -> None:
-        self.server = server
-        self.driver = HolySheepDriver(
-            RelayConfig("holysheep", f"{server.url}/v1", SecretString(MANAGEMENT_KEY), **config)
-        )
-
-
-@pytest.fixture
-def relay() -> Iterator[Callable[..., Relay]]:
-    """Make one that answers every request so, or as a function of the request says."""
-    opened: list[tuple[ScriptedServer, HolySheepDriver]] = []
-
-    def make(reply: bytes | Callable[[Received], bytes], **config: Any) -> Relay:
-        def script(peer: Peer) -> None:
-            while (request := peer.request()) is not None:
-                peer.send(reply if isinstance(reply, bytes) else reply(request))
-
-        server = ScriptedServer(script)
-        server.__enter__()
-        made = Relay(server, **config)
-        opened.append((server, made.driver))
-        return made
-
-    yield make
-    for server, driver in opened:
-        driver.close()
-        server.__exit__(None, None, None)
-
-
-def failing(relay: Relay, call: Callable[[HolySheepDriver], object]) -> DriverError:
-    with pytest.raises(DriverError) as failed:
-        call(relay.driver)
-    error = failed.value
-    shown = f"{error!r} {error} {vars(error)} {error.__cause__!r} {error.__context__!r}"
-    assert MANAGEMENT_KEY not in shown
-    assert MINTED not in shown
-    return error
-
-
-def mint(driver: HolySheepDriver) -> object:
-    return driver.mint(INTENT, Deadline.after(5))
 
 
 def test_a_mint_sends_what_the_key_api_defines(relay: Callable[..., Relay]) -> None:
@@ -316,200 +262,6 @@ def test_a_probe_believes_only_the_relay_itself_and_never_raises(
 
 def test_a_probe_of_what_can_be_no_key_is_unknown(relay: Callable[..., Relay]) -> None:
     assert relay(says({})).driver.probe(SecretString("größe"), Deadline.after(1)) is Probe.UNKNOWN
-
-
-def page(names: list[int], more: Any) -> bytes:
-    data = [{"id": f"key_{n}", "name": f"vlt-abcdefgh-{n}", "status": "active"} for n in names]
-    return says({"object": "list", "data": data, "has_more": more, "last_id": None})
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        page([1, 2], True),
-        page([1, 1], False),
-        page([], True),
-        page([1], "yes"),
-        says({"data": {}, "has_more": False}),
-        says({"data": ["key_01"], "has_more": False}),
-        says({"data": [{"id": "key_1", "name": NAME, "status": "odd"}], "has_more": False}),
-        says({}),
-    ],
-    ids=[
-        "same page for ever",
-        "twice on a page",
-        "empty for ever",
-        "no bool",
-        "no list",
-        "no key",
-        "odd",
-        "nothing",
-    ],
-)
-def test_a_list_that_lies_is_an_error_and_ends(relay: Callable[..., Relay], reply: bytes) -> None:
-    made = relay(reply)
-    started = time.monotonic()
-    error = failing(made, lambda driver: list(driver.list("vlt-", Deadline.after(20))))
-    assert (error.kind, error.outcome) == (Kind.PROTOCOL, Outcome.NOT_APPLIED)
-    assert time.monotonic() - started < 5
-
-
-def test_a_list_whose_pages_overlap_ends_at_the_second(relay: Callable[..., Relay]) -> None:
-    made = relay(page([1, 2], True))
-    found: list[str] = []
-    error = failing(
-        made, lambda driver: found.extend(i.ref.key_id for i in driver.list("vlt-", Deadline.after(20)))
-    )
-    assert error.kind is Kind.PROTOCOL
-    assert (found, len(made.server.requests)) == (["key_1", "key_2"], 2)
-
-
-def test_a_list_of_ever_new_keys_ends_at_the_deadline_or_the_limit(
-    relay: Callable[..., Relay], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("aikeys.relays.holysheep._MAX_PAGES", 5)
-    counter = iter(range(10_000))
-    made = relay(lambda request: page([next(counter)], True))
-    error = failing(made, lambda driver: list(driver.list("vlt-", Deadline.after(20))))
-    assert error.kind is Kind.PROTOCOL
-    assert len(made.server.requests) == 5
-
-
-def test_a_list_that_ignores_the_filter_shows_nothing_of_others(relay: Callable[..., Relay]) -> None:
-    others = [
-        {"id": "key_1", "name": "vlt-other000-1", "status": "active"},
-        {"id": "key_2", "name": "vlt-abcdefgh-2", "status": "active"},
-        {"id": "key_3", "name": "vlt-abcdefgh-3", "status": "revoked"},
-        {"id": "key_4", "name": "production", "status": "active"},
-    ]
-    made = relay(says({"data": others, "has_more": False}))
-    found = list(made.driver.list("vlt-abcdefgh-", Deadline.after(5)))
-    assert [info.ref.key_id for info in found] == ["key_2"]
-
-
-def test_find_takes_only_keys_of_exactly_the_intents_name(relay: Callable[..., Relay]) -> None:
-    def reply(request: Received) -> bytes:
-        if "?" not in request.line:
-            return says({**KEY, "id": "key_0", "name": NAME + "x"})
-        data = [{**KEY, "id": "key_1", "status": "expired"}, {**KEY, "id": "key_2", "name": NAME + "x"}]
-        return says({"data": data, "has_more": False})
-
-    found = relay(reply).driver.find(INTENT, Deadline.after(5))
-    assert [info.ref.key_id for info in found] == ["key_1"]
-
-
-@pytest.mark.parametrize("path_is_wrong", [True, False])
-def test_find_does_not_take_a_wrong_address_for_no_key(
-    relay: Callable[..., Relay], path_is_wrong: bool
-) -> None:
-    code = "not_found" if path_is_wrong else "key_not_found"
-
-    def reply(request: Received) -> bytes:
-        if "?" in request.line:
-            return says({"data": [], "has_more": False})
-        return says({"error": {"code": code, "message": "no"}}, "404 Not Found")
-
-    made = relay(reply)
-    if path_is_wrong:
-        assert failing(made, lambda driver: driver.find(INTENT, Deadline.after(5))).kind is Kind.CONFIG
-    else:
-        assert made.driver.find(INTENT, Deadline.after(5)) == []
-
-
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        ({"kind": "data", "scopes": ["keys:read", "keys:write"]}, Kind.FORBIDDEN),
-        ({"kind": "management", "scopes": ["keys:read"]}, Kind.FORBIDDEN),
-        ({"kind": "management", "scopes": "keys:read,keys:write"}, Kind.FORBIDDEN),
-        (
-            {"kind": "management", "scopes": ["keys:read", "keys:write"], "name_prefix": "prod-"},
-            Kind.FORBIDDEN,
-        ),
-        ({}, Kind.FORBIDDEN),
-        ([], Kind.PROTOCOL),
-    ],
-)
-def test_a_credential_that_cannot_do_the_work_does_not_check_out(
-    relay: Callable[..., Relay], body: Any, kind: Kind
-) -> None:
-    error = failing(relay(says(body)), lambda driver: driver.check(Deadline.after(5)))
-    assert (error.kind, error.outcome) == (kind, Outcome.NOT_APPLIED)
-
-
-@pytest.mark.parametrize("prefix", [None, "", "vlt-", "vlt-abcdefgh-", "v"])
-def test_a_credential_bound_to_our_names_checks_out(relay: Callable[..., Relay], prefix: str | None) -> None:
-    scopes = ["keys:read", "keys:write", "usage:read"]
-    relay(says({"kind": "management", "scopes": scopes, "name_prefix": prefix})).driver.check(
-        Deadline.after(5)
-    )
-
-
-def signed(secret: str = "hs-sign-test-secret") -> dict[str, Any]:
-    return {"signing_secret": SecretString(secret), "signing_key_id": "mgmt_01"}
-
-
-def test_a_relay_with_another_clock_is_asked_again_once_with_its_own_time(
-    relay: Callable[..., Relay],
-) -> None:
-    def reply(request: Received) -> bytes:
-        if abs(int(request.values("X-Timestamp")[0]) - 1767225600) > 300:
-            error = {"error": {"code": "timestamp_out_of_range"}}
-            return says(error, "401 Unauthorized", "Date: Thu, 01 Jan 2026 00:00:00 GMT")
-        return says({**KEY, "key": MINTED}, "201 Created")
-
-    made = relay(reply, **signed())
-    made.driver.mint(INTENT, Deadline.after(5))
-    first, second = made.server.requests
-    assert first.body == second.body
-    assert first.values("Idempotency-Key") == second.values("Idempotency-Key")
-    assert first.values("X-Nonce") != second.values("X-Nonce")
-    made.driver.mint(INTENT, Deadline.after(5))
-    assert len(made.server.requests) == 3, "what was learnt is kept"
-
-
-@pytest.mark.parametrize("date", ["Date: Thu, 01 Jan 2026 00:00:00 GMT", "Date: whenever", "X-No-Date: 1"])
-def test_a_relay_that_always_refuses_the_time_is_not_asked_for_ever(
-    relay: Callable[..., Relay], date: str
-) -> None:
-    made = relay(says({"error": {"code": "timestamp_out_of_range"}}, "401 Unauthorized", date), **signed())
-    error = failing(made, mint)
-    assert (error.kind, error.outcome) == (Kind.AUTH, Outcome.NOT_APPLIED)
-    assert len(made.server.requests) <= 2
-
-
-def test_another_refusal_is_not_repeated_for_its_date(relay: Callable[..., Relay]) -> None:
-    date = "Date: Thu, 01 Jan 2026 00:00:00 GMT"
-    made = relay(says({"error": {"code": "invalid_signature"}}, "401 Unauthorized", date), **signed())
-    failing(made, mint)
-    assert len(made.server.requests) == 1
-
-
-def test_an_unsigned_request_is_not_repeated_for_its_time(relay: Callable[..., Relay]) -> None:
-    date = "Date: Thu, 01 Jan 2026 00:00:00 GMT"
-    made = relay(says({"error": {"code": "timestamp_out_of_range"}}, "401 Unauthorized", date))
-    failing(made, mint)
-    assert len(made.server.requests) == 1
-
-
-def test_the_management_keys_id_is_asked_for_once_and_unsigned(relay: Callable[..., Relay]) -> None:
-    def reply(request: Received) -> bytes:
-        if "/auth/verify" in request.line:
-            return says({"kind": "management", "id": "mgmt_07"})
-        return says({**KEY, "key": MINTED}, "201 Created")
-
-    made = relay(reply, signing_secret=SecretString("hs-sign-test-secret"))
-    made.driver.mint(INTENT, Deadline.after(5))
-    made.driver.mint(INTENT, Deadline.after(5))
-    lines = [request.line.split()[1] for request in made.server.requests]
-    assert lines == ["/v1/auth/verify", "/v1/keys", "/v1/keys"]
-    assert made.server.requests[0].values("X-Signature") == []
-    assert made.server.requests[1].values("X-Signature") != []
-
-
-def test_a_management_key_without_an_id_cannot_sign(relay: Callable[..., Relay]) -> None:
-    made = relay(says({"kind": "management"}), signing_secret=SecretString("hs-sign-test-secret"))
-    assert failing(made, mint).kind is Kind.CONFIG
 
 
 def test_a_closed_driver_finishes_what_others_still_ask(relay: Callable[..., Relay]) -> None:
