@@ -31,6 +31,9 @@ RAW_AUDIT = "raw-audit.log"
 #: Where a secret may stand, and why. Paths are relative to the session's folder.
 PERMITTED: Mapping[str, str] = {
     "*/secret-id": "the sidecar's or an app's credential, given to it in this file",
+    "*/app.env": "where an agent delivers a key to its app",
+    "*/app.json": "the same",
+    "*/app.log": "what such an app says it was given",
     f"*/{RAW_AUDIT}": "the server's own word on all of its tokens, asked for by the test",
 }
 
