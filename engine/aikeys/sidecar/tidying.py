@@ -55,10 +55,12 @@ class Tidying:
         if not self._store.claim_chore(CHORE, now, until, following):
             return
         deadline = Deadline.after(RUN_SECONDS)
-        for mount in self._mounts.all():
-            if not mount.tainted:
-                self._tidy(mount, deadline)
-        self._store.put_off_chore(CHORE, following)
+        try:
+            for mount in self._mounts.all():
+                if not mount.tainted:
+                    self._tidy(mount, deadline)
+        finally:
+            self._store.put_off_chore(CHORE, following)
 
     def _tidy(self, mount: Mount, deadline: Deadline) -> None:
         try:
