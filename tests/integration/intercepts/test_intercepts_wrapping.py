@@ -206,3 +206,28 @@ def test_a_wrapped_role_is_the_role(stand: Stand, path: str) -> None:
     inside = stand.ok("PUT", "sys/wrapping/unwrap", {"token": answer["wrap_info"]["token"]})
 
     assert inside["data"] == stand.ok("GET", f"{path}/roles/demo")["data"]
+
+
+@pytest.mark.parametrize("below", ["", "creds/demo"])
+def test_a_list_of_leases_is_wrapped_whole(stand: Stand, path: str, below: str) -> None:
+    """With the upstream's own beside them, and where it has none."""
+    tail = str(stand.ok("GET", f"{path}/creds/demo")["lease_id"]).rpartition("/")[2]
+    where = f"sys/leases/lookup/{path}/{below}" if below else "sys/leases/lookup"
+    plain = stand.ok("LIST", where)["data"]["keys"]
+    wrapped = stand.ok("LIST", where, headers={"X-Vault-Wrap-TTL": "60"})
+    assert wrapped["data"] is None
+    opened = stand.ok("PUT", "sys/wrapping/unwrap", {"token": wrapped["wrap_info"]["token"]})
+    assert opened["data"]["keys"] == plain
+    assert plain == [tail] if below else {f"{path}/", "auth/"} <= set(plain)
+
+
+def test_a_wrapped_list_is_refused_to_who_may_not_list(stand: Stand, path: str) -> None:
+    tail = str(stand.ok("GET", f"{path}/creds/demo")["lease_id"]).rpartition("/")[2]
+    answer = stand.call(
+        "LIST",
+        f"sys/leases/lookup/{path}/creds/demo",
+        token=stand.token('path "nothing" { capabilities = ["read"] }'),
+        headers={"X-Vault-Wrap-TTL": "60"},
+    )
+    assert answer.status_code == 403
+    assert tail not in answer.text

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 _ROOT = "sys/"
 _LEASES = "sys/leases/"
 _LOOKUP = "sys/leases/lookup"
+# What both servers answer to a list with nothing in it that is to be wrapped; behind the access check, as the bare 404.
+_EMPTY_WRAPPED = "unsupported path"
 # What Vault writes for a lease whose mount is gone (expiration.go, getLeaseMountAccessor).
 NO_ACCESSOR = "mount-accessor-not-found"
 
@@ -133,16 +135,19 @@ def list_leases(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
     if not _may_concern_us(sidecar, prefix):
         return None
     answer = sidecar.upstream.forward(exchange)
-    theirs = listed_keys(answer)
+    ours = sidecar.leases.list(prefix)
+    if not ours:
+        return answer
+    shown = _unwrapped(sidecar, exchange, answer)
+    theirs = listed_keys(shown)
     if theirs is None:
         return answer
-    ours = sidecar.leases.list(prefix)
-    keys = merged_keys(theirs, ours)
-    if not keys:
-        return answer
-    warnings = (answer.json() or {}).get("warnings") if answer.status == 200 else None
+    warnings = (shown.json() or {}).get("warnings") if shown.status == 200 else None
     reply = envelope.success(
-        request_id(exchange), data={"keys": keys}, warnings=warnings, mount_type=system_mount_type(sidecar)
+        request_id(exchange),
+        data={"keys": merged_keys(theirs, ours)},
+        warnings=warnings,
+        mount_type=system_mount_type(sidecar),
     )
     return wrapped_if_asked(sidecar, exchange, reply)
 
@@ -210,6 +215,19 @@ def _asked(exchange: Exchange, endpoint: Endpoint) -> LeaseRequest | None:
 
 def _ask_upstream(sidecar: Sidecar, exchange: Exchange, asked: LeaseRequest) -> Reply:
     return sidecar.upstream.forward(exchange, body=as_body(asked.proof_body()))
+
+
+def _unwrapped(sidecar: Sidecar, exchange: Exchange, answer: Reply) -> Reply:
+    """A list of the upstream's own leases that the client wants wrapped: what it holds must be known."""
+    if not exchange.wrap_ttl:
+        return answer
+    if answer.status == 404 and answer.errors == [_EMPTY_WRAPPED]:
+        return envelope.errors(404)
+    parsed = answer.json() if answer.status == 200 else None
+    wrap_info = parsed.get("wrap_info") if isinstance(parsed, dict) else None
+    if not isinstance(wrap_info, dict):
+        return answer
+    return sidecar.upstream.request("POST", "sys/wrapping/unwrap", token=str(wrap_info["token"]))
 
 
 def _revoke(sidecar: Sidecar, exchange: Exchange, asked: LeaseRequest) -> Reply:
