@@ -120,6 +120,15 @@ def test_a_lost_number_is_a_restoration_from_then_on_and_for_every_process(
     assert watch.witness.believed_since() == since
 
 
+def test_a_new_number_does_not_cover_the_traces_of_a_restoration(watches: Watches, openbao: Server) -> None:
+    watch = watches.at(openbao, interval=0.01)
+    watch.witness.renew()
+    watch.server.request("DELETE", watch.mount.path + ENTRY)
+    time.sleep(0.02)
+    watch.witness.renew()
+    assert watch.witness.believed_since() is not None
+
+
 def test_a_process_that_sees_the_new_number_first_knows_of_the_restoration(
     watches: Watches, openbao: Server
 ) -> None:

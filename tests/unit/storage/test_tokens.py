@@ -163,6 +163,7 @@ def test_neither_the_witness_s_number_nor_the_restoration_goes_back(store: SqlSt
         (4, "b", FIRST),
         (6, "cd", NOW),
         (6, "ce", None),
+        (5, "x", None),
     ):
         store.put_witness(WitnessRecord(number, frozenset(mounts), restored_at))
     assert store.witness() == WitnessRecord(6, frozenset("ce"), FIRST)
