@@ -11,6 +11,14 @@ path "sys/leases/lookup/ai-keys/*" {
   capabilities = ["list", "sudo"]
 }
 
+# Whose a leaked key is, and the end of it; all leases of a role, an entity, a login or a token.
+path "ai-keys/leak" {
+  capabilities = ["update"]
+}
+path "ai-keys/revoke" {
+  capabilities = ["update"]
+}
+
 # Keys at the relay that no lease knows, however many, and also when the database was put back from an older copy.
 path "ai-keys/tidy" {
   capabilities = ["read", "update"]

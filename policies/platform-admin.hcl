@@ -21,6 +21,10 @@ path "ai-keys/tidy" {
     "safety_buffer" = []
   }
 }
+# The end of all leases of a role, an entity, a login or a token.
+path "ai-keys/revoke" {
+  capabilities = ["update"]
+}
 # A key can be asked for by whoever needs one, never by who sets its limits.
 path "ai-keys/creds/*" {
   capabilities = ["deny"]

@@ -374,7 +374,7 @@ def test_no_crowd_gets_more_keys_than_a_roles_rate(stack: LeakStack) -> None:
         refused = stack.request("GET", f"{MOUNT}/creds/{role}")
     assert refused.status_code == 429
     assert (
-        "rate limit quota exceeded: the role allows 5 keys in 1h; try again in "
+        "rate limit quota exceeded: the role's issue_limit is 5 in 1h; try again in "
         in refused.json()["errors"][0]
     )
 

@@ -323,7 +323,7 @@ def test_check_takes_roles_and_mounts_from_the_server(live: Live) -> None:
         client.write_data(f"ai-keys/roles/{role}", data={"v": "1"})
     assert engine_roles(client, "ai-keys") == ["analytics", "customer-service"]
     assert kv2_mounts(client) == ["secret"]
-    assert live.aikeys("policy", "check", "--live").stdout == "8 policies and 8 AppRoles: nothing found\n"
+    assert live.aikeys("policy", "check", "--live").stdout == "9 policies and 9 AppRoles: nothing found\n"
     client.delete("ai-keys/roles/analytics")
     shown = live.aikeys("policy", "check", "--live")
     assert shown.returncode == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import hvac
 import hvac.exceptions
 import pytest
@@ -81,6 +83,24 @@ def test_each_login_may_do_what_it_is_for_and_no_more(
     refused(auditor.write_data, f"{MOUNT}/tidy", data={"apply": True})
     refused(auditor.read, f"{MOUNT}/creds/search.chat")
     refused(auditor.delete, f"{MOUNT}/roles/search.chat")
+
+    # Who answers when a key leaks: whose it was and its end, but no key. To the auditor that is not told.
+    leaked = analytics.read(f"{MOUNT}/creds/analytics")
+    fingerprint = hashlib.sha256(leaked["data"]["api_key"].encode()).hexdigest()
+    for nobody in (auditor, admin, engineer, logins["rotation-bot"]):
+        refused(nobody.write_data, f"{MOUNT}/leak", data={"fingerprint": fingerprint})
+    for nobody in (auditor, engineer, logins["rotation-bot"]):
+        refused(nobody.write_data, f"{MOUNT}/revoke", data={"role": "analytics", "apply": True})
+    duty = logins["security-engineer"]
+    found = duty.write_data(f"{MOUNT}/leak", data={"fingerprint": fingerprint, "revoke": True})["data"]
+    assert found["lease_info"][leaked["lease_id"]]["login_role"] == "analytics"
+    assert not stack.works(leaked["data"]["api_key"])
+    refused(duty.read, f"{MOUNT}/creds/analytics")
+    for one in (duty, admin, logins["break-glass"]):
+        assert (
+            one.write_data(f"{MOUNT}/revoke", data={"approle": "analytics", "apply": True})["data"]["failed"]
+            == 0
+        )
 
     # Break-glass: all at once, with force where it must be.
     logins["break-glass"].write_data(f"{MOUNT}/tidy", data={"apply": True, "force": True})

@@ -74,16 +74,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Provisione
 def test_the_plan_writes_nothing_and_apply_writes_all_and_a_second_run_nothing(place: Provisioned) -> None:
     planned = place.run()
     assert planned.returncode == 0, planned.stderr
-    assert "Plan: 17 to create, 0 unchanged." in planned.stdout
+    assert "Plan: 19 to create, 0 unchanged." in planned.stdout
     assert "ml-engineer" not in place.client.sys.list_acl_policies()["data"]["keys"]
 
-    assert place.applied().count("done: create") == 17
+    assert place.applied().count("done: create") == 19
     assert {"ml-engineer", "auditor"} <= set(place.client.sys.list_acl_policies()["data"]["keys"])
     again = place.applied()
-    assert "Plan: 16 unchanged." in again
+    assert "Plan: 18 unchanged." in again
     assert "done" not in again
     same = place.run(command="policy diff")
-    assert (same.returncode, same.stdout) == (0, "0 differ, 16 are the same\n")
+    assert (same.returncode, same.stdout) == (0, "0 differ, 18 are the same\n")
 
 
 def test_a_login_holds_what_its_file_says_and_its_team_from_the_metadata(place: Provisioned) -> None:
@@ -110,7 +110,7 @@ def test_an_entity_that_a_login_made_before_gets_the_metadata(place: Provisioned
     place.applied("--adopt")
     read = place.client.secrets.identity.read_entity(entity)["data"]
     assert read["metadata"] == {"team": "search", "managed_by": "aikeys"}
-    assert "16 unchanged" in place.applied()
+    assert "18 unchanged" in place.applied()
 
 
 def test_drift_by_hand_is_shown_and_mended(place: Provisioned) -> None:
@@ -129,7 +129,7 @@ def test_drift_by_hand_is_shown_and_mended(place: Provisioned) -> None:
 
     shown = place.run(command="policy diff")
     assert shown.returncode == 2
-    assert "4 differ, 12 are the same" in shown.stdout
+    assert "4 differ, 14 are the same" in shown.stdout
     for line in (
         "token_ttl: 32400 → 3600",
         '- path "secret/data/*" [read]',
@@ -137,8 +137,8 @@ def test_drift_by_hand_is_shown_and_mended(place: Provisioned) -> None:
         "entity metadata team: ads → search",
     ):
         assert line in shown.stdout
-    assert "Plan: 1 to create, 3 to update, 12 unchanged." in place.applied()
-    assert "16 unchanged" in place.applied()
+    assert "Plan: 1 to create, 3 to update, 14 unchanged." in place.applied()
+    assert "18 unchanged" in place.applied()
 
 
 def test_what_somebody_else_wrote_is_not_overwritten_unless_adopted(place: Provisioned) -> None:
@@ -150,7 +150,7 @@ def test_what_somebody_else_wrote_is_not_overwritten_unless_adopted(place: Provi
     assert place.client.sys.read_acl_policy("auditor")["data"]["policy"] == theirs
     assert "ml-engineer" not in place.client.sys.list_acl_policies()["data"]["keys"]
     place.applied("--adopt")
-    assert "16 unchanged" in place.applied()
+    assert "18 unchanged" in place.applied()
 
 
 def test_an_entity_of_somebody_else_is_left_alone(place: Provisioned) -> None:
@@ -162,7 +162,7 @@ def test_an_entity_of_somebody_else_is_left_alone(place: Provisioned) -> None:
     assert (held["metadata"], held["aliases"]) == ({"team": "theirs"}, [])
     place.client.delete("identity/entity/name/approle-auditor")
     place.applied()
-    assert "16 unchanged" in place.applied()
+    assert "18 unchanged" in place.applied()
 
 
 def test_metadata_that_others_added_stays(place: Provisioned) -> None:
@@ -182,7 +182,7 @@ def test_prune_deletes_what_no_file_names_any_more_and_nobody_elses(place: Provi
     client.auth.approle.create_or_update_approle("theirs", token_policies=["theirs"])
     for file in ("analytics.hcl", "approles/analytics.hcl"):
         (place.policies / file).unlink()
-    assert "14 unchanged" in place.applied()
+    assert "16 unchanged" in place.applied()
     assert "analytics" in client.sys.list_acl_policies()["data"]["keys"]
 
     assert "2 to delete" in place.applied("--prune")
@@ -200,9 +200,9 @@ def test_pruning_more_than_half_needs_force(place: Provisioned) -> None:
             file.unlink()
     refused = place.run("--apply", "--prune")
     assert refused.returncode == 1
-    assert "would delete 12 of 16 that are ours" in refused.stderr
+    assert "would delete 14 of 18 that are ours" in refused.stderr
     assert "ml-engineer" in place.client.sys.list_acl_policies()["data"]["keys"]
-    assert "12 to delete" in place.applied("--prune", "--force")
+    assert "14 to delete" in place.applied("--prune", "--force")
 
 
 def test_what_check_finds_is_not_written(place: Provisioned) -> None:

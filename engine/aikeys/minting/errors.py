@@ -65,13 +65,13 @@ def over_limit(error: LimitReached, mount: Mount, role: str) -> MintOverLimit:
     where, limits = f'request path "{mount.path}creds/{role}"', error.limits
     if error.retry_after is None:
         return MintOverLimit(
-            f"{where}: lease count quota exceeded: the role allows {limits.leases} leases at once; revoke one, or wait "
+            f"{where}: lease count quota exceeded: the role's max_leases is {limits.leases}; revoke a lease, or wait "
             "until one has ended"
         )
     after = math.ceil(error.retry_after)
     return MintOverLimit(
-        f"{where}: rate limit quota exceeded: the role allows {limits.issues} keys in {format_duration(limits.period)}; "
-        f"try again in {format_duration(after)}",
+        f"{where}: rate limit quota exceeded: the role's issue_limit is {limits.issues} in "
+        f"{format_duration(limits.period)}; try again in {format_duration(after)}",
         after,
     )
 

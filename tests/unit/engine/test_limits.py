@@ -25,9 +25,8 @@ def test_no_more_leases_exist_than_the_role_allows(ready: World) -> None:
     assert caught.value.status == 429
     assert caught.value.retry_after is None
     (text,) = caught.value.texts()
-    assert text.startswith(
-        'request path "ai-keys/creds/demo": lease count quota exceeded: the role allows 2 leases'
-    )
+    assert text.startswith('request path "ai-keys/creds/demo": lease count quota exceeded')
+    assert "the role's max_leases is 2;" in text
     assert ready.books.count("mint") == 2
     ready.store.delete_lease(first.lease_id)
     ready.issue("demo")
@@ -43,9 +42,9 @@ def test_no_more_keys_are_issued_in_a_period_than_the_role_allows(ready: World) 
         ready.issue("demo")
 
     assert caught.value.retry_after == 40
-    assert caught.value.texts() == [
-        'request path "ai-keys/creds/demo": rate limit quota exceeded: the role allows 2 keys in 1m; try again in 40s'
-    ]
+    (text,) = caught.value.texts()
+    assert text.startswith('request path "ai-keys/creds/demo": rate limit quota exceeded')
+    assert text.endswith("the role's issue_limit is 2 in 1m; try again in 40s")
     assert ready.books.count("mint") == 2
     ready.clock.moved += 39.5
     ready.issue("demo")

@@ -12,7 +12,7 @@ from aikeys.policy.who_can import who_can
 
 PEOPLE = {
     "ml-engineer", "customer-service", "analytics", "platform-admin", "rotation-bot", "auditor", "sidecar",
-    "break-glass",
+    "break-glass", "security-engineer",
 }  # fmt: skip
 
 
@@ -43,6 +43,8 @@ def test_there_is_a_policy_and_an_approle_for_each_and_nothing_wrong_in_them(shi
         ("ai-keys/tidy", "update", {"platform-admin", "break-glass", "sidecar"}),
         ("sys/leases/revoke-prefix/ai-keys/creds/search.chat", "update", {"platform-admin", "rotation-bot", "break-glass"}),
         ("sys/leases/revoke-force/ai-keys/creds/search.chat", "update", {"break-glass"}),
+        ("ai-keys/leak", "update", {"security-engineer", "break-glass", "sidecar"}),
+        ("ai-keys/revoke", "update", {"security-engineer", "break-glass", "platform-admin", "sidecar"}),
         ("auth/approle/role/analytics/secret-id", "update", {"rotation-bot"}),
         ("auth/approle/role/platform-admin/secret-id", "update", set()),
         ("auth/approle/role/analytics/role-id", "read", {"platform-admin"}),
