@@ -16,7 +16,10 @@ class FaultyProxy:
 
     `hang`: takes connections and requests, and never answers. `refuse`: closes every connection at once. `answer`:
     these bytes are the answer to every request instead of the server's. `cut_after`: so many bytes of the next
-    answers, then the connection is closed. `requests` are the heads of the requests seen.
+    answers, then the connection is closed. `delay`: seconds before every request reaches the server. `passes`: so many
+    more requests reach it, and of the next one the connection is closed ("refuse"), no answer comes ("hang"), or the
+    server's answer is lost ("lose"), as `then` says; so it goes on until `behave`, and `tripped` tells that it began.
+    `requests` are the heads of the requests seen.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -27,6 +30,7 @@ class FaultyProxy:
         self.requests: list[bytes] = []
         self._open: set[socket.socket] = set()
         self._stopping = threading.Event()
+        self._counting = threading.Lock()
         self.behave()
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
@@ -35,6 +39,10 @@ class FaultyProxy:
         self.refuse = False
         self.answer: bytes | None = None
         self.cut_after: int | None = None
+        self.delay = 0.0
+        self.passes: int | None = None
+        self.then = "refuse"
+        self.tripped = False
 
     def drop_connections(self) -> None:
         """Close what is open, kept-alive connections too."""
@@ -81,6 +89,17 @@ class FaultyProxy:
             finally:
                 self._open.discard(client)
 
+    def _fate(self) -> str:
+        """What becomes of one request, "" for nothing."""
+        with self._counting:
+            if self.passes is None:
+                return ""
+            self.passes -= 1
+            if self.passes >= 0:
+                return ""
+            self.tripped = True
+            return self.then
+
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         returned = 0
         with selectors.DefaultSelector() as selector:
@@ -96,8 +115,16 @@ class FaultyProxy:
                     if source is client:
                         returned = 0
                         self.requests.append(data)
-                        if self.hang:
+                        self._stopping.wait(self.delay)
+                        fate = self._fate()
+                        if fate == "refuse":
+                            return
+                        if self.hang or fate == "hang":
                             continue
+                        if fate == "lose":
+                            server.sendall(data)
+                            server.recv(65536)
+                            return
                         if self.answer is not None:
                             client.sendall(self.answer)
                             return

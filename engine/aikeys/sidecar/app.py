@@ -15,7 +15,7 @@ from aikeys.sidecar import engine_paths, envelope
 from aikeys.sidecar.exchange import Exchange, Reply
 from aikeys.sidecar.health import health
 from aikeys.sidecar.routing import Owner, Route
-from aikeys.sidecar.wsgi import EXCHANGE_KEY, INTERNAL_ERROR, OWN_PREFIX, ROUTE_KEY
+from aikeys.sidecar.wsgi import EXCHANGE_KEY, INTERNAL_ERROR, OWN_PREFIX, ROUTE_KEY, storage_failed
 
 if TYPE_CHECKING:
     from aikeys.sidecar.context import Sidecar
@@ -71,7 +71,7 @@ def _failed(error: Exception) -> Response:
         return _response(envelope.errors(error.status, error.texts(), data=error.data), exchange)
     if isinstance(error, StorageError):
         log.error("storage_failed", error=str(error))
-        return _response(envelope.errors(503, [f"the sidecar's storage failed: {error}"]), exchange)
+        return _response(storage_failed(error), exchange)
     if isinstance(error, HTTPException):
         return _response(envelope.errors(error.code or 500), exchange)
     log.exception("request_failed", request_id=exchange.request_id if exchange is not None else "")

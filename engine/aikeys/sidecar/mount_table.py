@@ -24,6 +24,7 @@ class _Table:
     generation: int
     by_path: dict[tuple[str, str], Mount]
     by_uuid: dict[str, Mount]
+    awaited: tuple[str, ...] = ()
 
 
 def mount_of(record: MountRecord) -> Mount:
@@ -69,6 +70,11 @@ class MountTable:
             end = path.find("/", end + 1)
         mount = table.by_path.get((namespace, path + "/"))
         return (mount, "") if mount is not None else None
+
+    def awaits(self, path: str, namespace: str = "") -> bool:
+        """Whether `path` lies at or below one at which a mount of ours is being made, or may be: nobody has heard."""
+        awaited = self._current().awaited
+        return bool(awaited) and not namespace and any((path + "/").startswith(where) for where in awaited)
 
     def by_uuid(self, uuid: str) -> Mount:
         """KeyError when there is no such mount any more."""
@@ -174,4 +180,5 @@ class MountTable:
             generation,
             {(mount.namespace, mount.path): mount for mount in mounts},
             {mount.uuid: mount for mount in mounts},
+            tuple({enabling.path.rstrip("/") + "/" for enabling in self._store.enablings()}),
         )

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from gunicorn.http.errors import ParseException
 
+from aikeys.errors import StorageError
 from aikeys.framework.response import EngineError
 from aikeys.sidecar import envelope, incoming
 from aikeys.sidecar.canonical import read_target
 from aikeys.sidecar.exchange import Reply, reason
 from aikeys.sidecar.headers import TrustedProxies
 from aikeys.sidecar.intercepts import INTERCEPTS
+from aikeys.sidecar.intercepts.adopting import settle_below
 from aikeys.sidecar.passthrough import Passthrough
 from aikeys.sidecar.routing import Owner, route
 
@@ -48,6 +50,9 @@ class Front:
             return self._dispatch(environ, start_response, headers)
         except EngineError as error:
             return send(envelope.errors(error.status, error.texts()), environ, start_response)
+        except StorageError as error:
+            log.error("storage_failed", error=str(error))
+            return send(storage_failed(error), environ, start_response)
         except (OSError, ParseException):
             # The client's side of the connection, or a body that is no HTTP; the server knows what to do with it.
             raise
@@ -71,7 +76,11 @@ class Front:
             return self._passthrough(environ, start_response, target, sent_on)
         named = next((value for name, value in headers if name.lower() == "x-vault-namespace"), "")
         namespace = self._sidecar.upstream.namespace_of(named)
-        found = route(target.path, method, self._sidecar.mounts, INTERCEPTS, namespace)
+        mounts = self._sidecar.mounts
+        found = route(target.path, method, mounts, INTERCEPTS, namespace)
+        if found.owner is Owner.PASS and mounts.awaits(target.path, namespace):
+            settle_below(self._sidecar, target.path)
+            found = route(target.path, method, mounts, INTERCEPTS, namespace)
         if found.owner is Owner.PASS:
             return self._passthrough(environ, start_response, target, sent_on)
         body = incoming.read_body(environ, settings.max_body_bytes)
@@ -82,6 +91,10 @@ class Front:
         environ[EXCHANGE_KEY] = incoming.make_exchange(environ, target, sent_on, body, self._trusted)
         environ[ROUTE_KEY] = found
         return self._app(environ, start_response)
+
+
+def storage_failed(error: StorageError) -> Reply:
+    return envelope.errors(503, [f"the sidecar's storage failed: {error}"])
 
 
 def send(reply: Reply, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:

@@ -82,16 +82,23 @@ class Mounts(Part):
 
     def put_enabling(self, record: Enabling) -> None:
         row = {"mark": record.mark, "path": record.path, "asked_at": to_micros(record.asked_at)}
-        self._database.write(lambda connection: connection.execute(insert(schema.enablings), row) and None)
+
+        def work(connection: Connection) -> None:
+            connection.execute(insert(schema.enablings), row)
+            connection.execute(_BUMP)
+
+        self._database.write(work)
 
     def enablings(self) -> list[Enabling]:
         rows = self._database.read(lambda connection: connection.execute(_ENABLINGS).all())
         return [Enabling(row.mark, row.path, from_micros(row.asked_at)) for row in rows]
 
     def delete_enabling(self, mark: str) -> None:
-        self._database.write(
-            lambda connection: connection.execute(_DELETE_ENABLING, {"b_mark": mark}) and None
-        )
+        def work(connection: Connection) -> None:
+            if connection.execute(_DELETE_ENABLING, {"b_mark": mark}).rowcount:
+                connection.execute(_BUMP)
+
+        self._database.write(work)
 
     def adopt_mount(self, mark: str, record: MountRecord) -> bool:
         """Whether it was still to be adopted: two processes that come upon it together make one mount of it."""

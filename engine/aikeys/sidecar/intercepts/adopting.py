@@ -16,8 +16,8 @@ import structlog
 
 from aikeys.errors import StorageError
 from aikeys.framework.request import Mount
-from aikeys.framework.response import EngineError
-from aikeys.sidecar.intercepts.upstream_mounts import UpstreamMount, read_lifetimes
+from aikeys.framework.response import EngineError, Unavailable
+from aikeys.sidecar.intercepts.upstream_mounts import UpstreamMount, read_lifetimes, read_table
 from aikeys.sidecar.upstream import UpstreamDown
 from aikeys.storage.failpoints import reach
 from aikeys.storage.interface import Enabling
@@ -33,6 +33,16 @@ GONE = "disabled past the sidecar, or this is another server; its leases are sti
 # A request that made nothing in this time makes nothing any more (Vault: default_max_request_duration is 90 s); long
 # enough for a clock that is set by ten minutes meanwhile.
 FORGOTTEN_AFTER = timedelta(hours=1)
+
+
+class MountAwaited(Unavailable):
+    """What became of a mount that was asked for is not known yet."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"a mount of ours was asked for at or above {path}, and the Vault's answer is not known yet; nothing was "
+            "done, try again, or enable it again"
+        )
 
 
 def intend(sidecar: Sidecar, path: str) -> str:
@@ -75,18 +85,36 @@ def adopt(sidecar: Sidecar, entry: UpstreamMount, mark: str = "") -> Mount:
     return mount
 
 
-def complete(sidecar: Sidecar, table: Mapping[str, UpstreamMount]) -> None:
-    """Bring on record what was asked for and never heard of, and forget what never came to be."""
+def settle_below(sidecar: Sidecar, path: str) -> None:
+    """Before a request to `path`, at which a mount of ours is awaited, goes past the engine.
+
+    It may be meant for that mount, and what its shadow is sent it keeps, a management key too. So the mount comes on
+    record now, if it is there; or it is somebody else's; or nobody knows yet, and then the request waits. Raises
+    `MountAwaited`, `UpstreamDown`, `NotLoggedIn`, `StorageError`.
+    """
+    table = read_table(sidecar)
+    for mount in complete(sidecar, table):
+        sidecar.shadow.sync(mount)
+    below = path + "/"
+    if sidecar.mounts.match(path) is None and not any(below.startswith(e.path) for e in table.values()):
+        raise MountAwaited(path)
+
+
+def complete(sidecar: Sidecar, table: Mapping[str, UpstreamMount]) -> list[Mount]:
+    """Bring on record what was asked for and never heard of, and forget what never came to be; the new ones."""
+    adopted = []
     for enabling in sidecar.store.enablings():
         entry = next((entry for entry in table.values() if entry.mark == enabling.mark), None)
         try:
             if entry is not None:
                 mount = adopt(sidecar, entry, enabling.mark)
+                adopted.append(mount)
                 log.info("mount_enabled_late", path=mount.path, uuid=mount.uuid)
             elif sidecar.clock.now() - enabling.asked_at > FORGOTTEN_AFTER:
                 give_up(sidecar, enabling.mark)
         except (EngineError, StorageError) as error:
             log.error("mount_not_adopted_yet", path=enabling.path, error=str(error))
+    return adopted
 
 
 def set_aside(sidecar: Sidecar, mount: Mount) -> None:
