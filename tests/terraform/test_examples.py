@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.sidecar_stack import SidecarStack
 from tests.terraform.conftest import App, Use
 
+from aikeys.sidecar.check import needed
+
 CHATBOT = "ai-keys/creds/chatbot"
 ROLE = "module.chatbot.vault_generic_endpoint.role"
 CONFIG = "module.engine.vault_generic_endpoint.config"
@@ -212,17 +214,15 @@ def test_the_sidecars_identity_is_what_a_sidecar_needs_and_no_more(use: Use, sta
     ]
     login = {"role_id": role_id, "secret_id": secret_id}
     token = stack.upstream.request("POST", "auth/sidecars/login", login)["auth"]["client_token"]
-    paths = {
-        "ai-keys/creds/x": True,
-        "team-keys/config": True,
-        "auth/token/lookup": True,
-        "sys/capabilities": True,
-        "sys/mounts/team-keys/tune": True,
-        "aikeys-kv/data/aikeys/relay": True,
-        "aikeys-kv/data/aikeys/other": False,
-        "secret/data/anything": False,
-        "sys/policies/acl/x": False,
-        "auth/token/create": False,
-    }
-    held = stack.direct("POST", "sys/capabilities-self", {"paths": list(paths)}, token=token).json()["data"]
-    assert {path: held[path] != ["deny"] for path in paths} == paths
+    needs = needed(["ai-keys", "team-keys"]) | {"aikeys-kv/data/aikeys/relay": frozenset({"read"})}
+    others = [
+        "aikeys-kv/data/aikeys/other",
+        "secret/data/anything",
+        "sys/policies/acl/x",
+        "auth/token/create",
+    ]
+    asked = [*(path.replace("*", "roles/x") for path in needs), *others]
+    held = stack.direct("POST", "sys/capabilities-self", {"paths": asked}, token=token).json()["data"]
+    lacks = {path: needs[path] - set(held[path.replace("*", "roles/x")]) for path in needs}
+    assert not any(lacks.values()), lacks
+    assert [path for path in others if held[path] != ["deny"]] == []
