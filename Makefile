@@ -11,7 +11,7 @@ READY_RUN := $(VENV)/.ready-run
 
 export AIKEYS_REQUIRE
 
-.PHONY: help run test check lock bench policy-differential crash faults clean
+.PHONY: help run test check lock bench guards policy-differential crash faults clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -35,6 +35,9 @@ lock: $(READY) ## Compile requirements/*.txt again from pyproject.toml
 
 bench: $(READY) ## Measure against OpenBao's own engines; writes docs/benchmarks.md
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+guards: $(READY) ## Turn each guard off in a copy and see its test go red (ARGS="name" narrows it)
+	@$(BIN)/python -m tests.guards $(ARGS)
 
 policy-differential: $(READY) ## Compare our judgement of policies with both servers' on N sets (N=5000)
 	@AIKEYS_POLICY_SETS=$(or $(N),5000) $(BIN)/python -m pytest tests/integration/test_policy_differential.py $(ARGS)
