@@ -11,6 +11,7 @@ does, and used by the children; but once it was used, only the process that used
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sqlite3
 import threading
@@ -44,7 +45,6 @@ _PRAGMAS = (
 )
 
 _opened: weakref.WeakSet[SqliteDatabase] = weakref.WeakSet()
-_inherited: list[object] = []
 
 
 class SqliteDatabase:
@@ -123,7 +123,8 @@ class SqliteDatabase:
         readers = list(self._readers)
         if readers or self._transactions.connected:
             self._refusal = f"the database {self.path} was in use when this process was forked: open it after the fork, in each process"
-        _inherited.extend((self._local, self._transactions, self._group, readers))
+        for item in (self._local, self._transactions, self._group, *readers):
+            _never_let_go(item)
         self._start()
 
     def _prepare_file(self) -> None:
@@ -165,19 +166,27 @@ class SqliteDatabase:
 
 
 class _Held:
-    """A thread's connection, closed when its thread ends: a bare one would wait for the garbage collector."""
+    """A thread's connection, closed when its thread ends: a bare one would wait for the garbage collector.
 
-    __slots__ = ("__weakref__", "connection")
+    In a forked child all threads but one have ended, and Python lets go of what was theirs before anything of ours
+    runs. SQLite must not hear of it: another thread may have held its locks at the moment of the fork, for ever here.
+    """
+
+    __slots__ = ("__weakref__", "connection", "process")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.process = os.getpid()
 
     def close(self) -> None:
         with contextlib.suppress(DBAPIError, sqlite3.Error):
             self.connection.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self.process == os.getpid():
+            self.close()
+        else:
+            _never_let_go(self.connection)
 
 
 class _SqliteTransactions:
@@ -298,6 +307,11 @@ def _driver_connection(connection: Connection) -> sqlite3.Connection:
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)
     return raw
+
+
+def _never_let_go(item: object) -> None:
+    """Not even when the interpreter ends, which closes what it finds."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(item))
 
 
 def _after_fork_in_child() -> None:
