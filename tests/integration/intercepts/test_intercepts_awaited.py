@@ -1,0 +1,91 @@
+"""A mount of ours was asked for and nobody knows whether it is there: nothing gets past the engine into its shadow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.integration.intercepts.stand import Stand
+
+from aikeys.sidecar.intercepts.adopting import intend
+from aikeys.sidecar.intercepts.enabling import with_mark
+
+SECRET = "sk-holysheep-admin-" + "E" * 32
+
+
+@pytest.fixture
+def awaited(stand: Stand) -> Iterator[tuple[str, str]]:
+    """A path at which a mount was asked for, and the mark that it will have."""
+    path = stand.path()
+    mark = intend(stand.sidecar, path)
+    yield path, mark
+    stand.sidecar.store.delete_enabling(mark)
+
+
+def write_config(stand: Stand, path: str) -> int:
+    config = {"base_url": stand.relay.base_url, "management_key": SECRET, "verify_connection": False}
+    return stand.call("POST", f"{path}/config", config).status_code
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "LIST", "DELETE"])
+def test_while_nobody_knows_every_request_waits(stand: Stand, awaited: tuple[str, str], method: str) -> None:
+    path, _mark = awaited
+    for below in (path, f"{path}/config", f"{path}/roles/x"):
+        answer = stand.call(method, below, {"a": "b"} if method == "POST" else None)
+        assert answer.status_code == 503, answer.text
+        assert "the Vault's answer is not known yet" in answer.json()["errors"][0]
+    assert stand.call("GET", f"{path}x/config").status_code == 404, "another path, not below it"
+
+
+def test_when_it_is_there_the_first_request_brings_it_on_record(
+    stand: Stand, awaited: tuple[str, str]
+) -> None:
+    path, mark = awaited
+    stand.ok("POST", f"sys/mounts/{path}", with_mark({"type": "kv"}, mark), upstream=True)
+    assert write_config(stand, path) == 204
+    assert stand.record(path) is not None
+    kept = stand.ok("GET", f"{path}/config", upstream=True)["data"]
+    assert (SECRET in str(kept), "aikeys_marker" in kept) == (False, True)
+    for entry in ("tidy", "leases"):
+        assert "aikeys_marker" in stand.ok("GET", f"{path}/{entry}", upstream=True)["data"]
+    stand.configure(path)
+    assert stand.works(stand.key(path))
+
+
+def test_somebody_elses_mount_there_is_theirs(stand: Stand, awaited: tuple[str, str]) -> None:
+    path, _mark = awaited
+    stand.ok("POST", f"sys/mounts/{path}", {"type": "kv"}, upstream=True)
+    assert stand.call("POST", f"{path}/config", {"a": "b"}).status_code == 204
+    assert stand.ok("GET", f"{path}/config")["data"] == {"a": "b"}
+    assert stand.record(path) is None
+
+
+def test_enabling_it_again_ends_the_wait(stand: Stand, awaited: tuple[str, str]) -> None:
+    path, _mark = awaited
+    stand.mount(path)
+    assert stand.works(stand.key(path))
+
+
+def test_when_the_upstream_cannot_be_asked_nothing_passes(
+    stand: Stand, awaited: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sidecar's own token may not read the table."""
+    path, mark = awaited
+    stand.ok("POST", f"sys/mounts/{path}", with_mark({"type": "kv"}, mark), upstream=True)
+    monkeypatch.setattr(stand.sidecar.own, "request", _refusing(stand))
+    assert write_config(stand, path) == 503
+    monkeypatch.undo()
+    assert stand.call("GET", f"{path}/config", upstream=True).status_code == 404, (
+        "it was stored in the shadow"
+    )
+    assert write_config(stand, path) == 204
+
+
+def _refusing(stand: Stand) -> object:
+    real = stand.sidecar.own.request
+
+    def request(method: str, path: str, *args: object, **options: object) -> object:
+        where = "sys/forbidden" if path == "sys/mounts" else path
+        return real(method, where, *args, **options)  # type: ignore[arg-type]
+
+    return request
