@@ -12,95 +12,22 @@ from datetime import datetime
 from typing import Any
 
 import httpx
-from tests.integration.faulty_proxy import FaultyProxy
-from tests.sidecar_stack import MOUNT, SidecarStack, eventually, unique
-
-OTHER = "team-keys"
-# A request that was answered so was done; see `Kind.good` for which it is.
-DONE = frozenset({200, 204})
-
-
-class UpstreamBench:
-    """A sidecar whose upstream is reached through a proxy that can fail."""
-
-    def __init__(self, stack: SidecarStack, proxy: FaultyProxy) -> None:
-        self.stack = stack
-        self.proxy = proxy
-        self.control = stack.control
-        self.ok("POST", f"{MOUNT}/roles/plain", {"ttl": 600, "max_ttl": 1200})
-
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
-        return self.stack.request(method, path, body, headers=headers)
-
-    def ok(self, method: str, path: str, body: Any = None, **headers: str) -> dict[str, Any]:
-        answer = self.ask(method, path, body, **headers)
-        assert answer.status_code in DONE, f"{method} {path}: {answer.status_code} {answer.text}"
-        decoded: dict[str, Any] = answer.json() if answer.content else {}
-        return decoded
-
-    def settled(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """The answer once it is no 503 any more: a marker that the failure took away is put back when it is missed."""
-        found = eventually(
-            lambda: (answer := self.ask(method, path, body)).status_code != 503 and (answer,),
-            seconds=20,
-            what=f"an answer to {method} {path}",
-        )
-        assert isinstance(found, tuple)
-        answer: httpx.Response = found[0]
-        return answer
-
-    def lease(self, role: str = "plain", mount: str = MOUNT) -> tuple[str, str]:
-        """A lease's id and its key's."""
-        secret = self.ok("GET", f"{mount}/creds/{role}")
-        return secret["lease_id"], secret["data"]["key_id"]
-
-    def known(self, lease_id: str) -> bool:
-        return self.ask("PUT", "sys/leases/lookup", {"lease_id": lease_id}).status_code == 200
-
-    def lives(self, key_id: str) -> bool:
-        return key_id in self.stack.live_keys()
-
-    def enable(self) -> None:
-        self.ok("POST", f"sys/mounts/{OTHER}", {"type": "ai-keys"})
-
-    def configure(self) -> None:
-        relay = self.stack.relay
-        config = {"base_url": relay.base_url, "management_key": relay.management_key}
-        assert self.settled("POST", f"{OTHER}/config", config).status_code == 204
-        assert self.settled("POST", f"{OTHER}/roles/plain", {"ttl": 60}).status_code == 204
-
-    def disable(self) -> None:
-        """However often it takes."""
-        eventually(
-            lambda: self.ask("DELETE", f"sys/mounts/{OTHER}").status_code == 204,
-            seconds=30,
-            what="the unmount",
-        )
-
-    def forget_other(self) -> None:
-        """What a failed test has left of the other mount."""
-        if self.ask("GET", f"sys/mounts/{OTHER}").status_code == 200:
-            self.ask("PUT", f"sys/leases/revoke-force/{OTHER}")
-            self.disable()
-
-    def orphans(self) -> list[dict[str, Any]]:
-        """Keys that live at the relay and that no lease knows."""
-        query = f"{MOUNT}/leases?state=active,revoking&limit=1000"
-        shown = self.settled("GET", query).json()["data"]["lease_info"]
-        return self.control.orphans([str(info["key_id"]) for info in shown.values()])
-
+from tests.faults.upstream_bench import OTHER, UpstreamBench
+from tests.sidecar_stack import MOUNT, unique
 
 Context = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`prepare` makes what `ask` needs while all is well; `after` judges when it is so again."""
+    """`prepare` makes what `ask` needs while all is well; `after` judges when it is so again. `changes`: it changes
+    something at the upstream, so that an answer of its that is lost is not the same as none.
+    """
 
     ask: Callable[[UpstreamBench, Context], httpx.Response]
     after: Callable[[UpstreamBench, Context, httpx.Response], None]
     prepare: Callable[[UpstreamBench], Context] = lambda _bench: {}
-    mints: bool = False
+    changes: bool = False
     #: Besides 503, what an unfinished one may be answered.
     unfinished: frozenset[int] = frozenset()
 
@@ -249,27 +176,28 @@ def _get(path: str) -> Callable[[UpstreamBench, Context], httpx.Response]:
 
 
 KINDS: Mapping[str, Kind] = {
-    "creds": Kind(_get(f"{MOUNT}/creds/plain"), _key_or_none, mints=True),
+    "creds": Kind(_get(f"{MOUNT}/creds/plain"), _key_or_none),
     "creds by a write": Kind(
-        lambda bench, _context: bench.ask("PUT", f"{MOUNT}/creds/plain", {"ttl": 120}), _key_or_none, mints=True
+        lambda bench, _context: bench.ask("PUT", f"{MOUNT}/creds/plain", {"ttl": 120}), _key_or_none
     ),
     "wrapped creds": Kind(
         lambda bench, _context: bench.ask("GET", f"{MOUNT}/creds/plain", **{"X-Vault-Wrap-TTL": "60"}),
         _wrapped_or_none,
-        mints=True,
+        changes=True,
     ),
-    "unwrap": Kind(_unwrap, _unwrapped_once, _wrapped),
-    "new role": Kind(_write_role, _role_is_whole, lambda _bench: {"role": unique("upstream"), "was": None}),
-    "changed role": Kind(_write_role, _role_is_whole, _role),
+    "unwrap": Kind(_unwrap, _unwrapped_once, _wrapped, changes=True),
+    "new role": Kind(_write_role, _role_is_whole, lambda _bench: {"role": unique("upstream"), "was": None}, changes=True),
+    "changed role": Kind(_write_role, _role_is_whole, _role, changes=True),
     "deleted role": Kind(
         lambda bench, context: bench.ask("DELETE", f"{MOUNT}/roles/{context['role']}"),
         _role_is_whole,
         lambda bench: {**_role(bench), "wish": None},
+        changes=True,
     ),
     "role": Kind(_get(f"{MOUNT}/roles/plain"), _nothing),
     "list of roles": Kind(lambda bench, _context: bench.ask("LIST", f"{MOUNT}/roles"), _nothing),
     "leases": Kind(_get(f"{MOUNT}/leases"), _nothing),
-    "config": Kind(_config, _config_is_whole),
+    "config": Kind(_config, _config_is_whole, changes=True),
     "renew": Kind(_of_lease("renew", increment=900), _lease_is_whole, _lease),
     "revoke": Kind(_of_lease("revoke", sync=True), _revoked_if_said, _lease),
     "lookup": Kind(_of_lease("lookup"), _lease_is_whole, _lease),
@@ -278,11 +206,12 @@ KINDS: Mapping[str, Kind] = {
         _lease_is_whole,
         _lease,
     ),
-    "enable": Kind(_enable, _mount_is_whole, unfinished=frozenset({500})),
+    "enable": Kind(_enable, _mount_is_whole, changes=True, unfinished=frozenset({500})),
     "disable": Kind(
         lambda bench, _context: bench.ask("DELETE", f"sys/mounts/{OTHER}"),
         _unmounts,
         _mounted,
+        changes=True,
         unfinished=frozenset({400}),
     ),
     "a read that passes": Kind(_get("cubbyhole/upstream"), _nothing, lambda bench: bench.ok("PUT", "cubbyhole/upstream", {"a": "b"})),

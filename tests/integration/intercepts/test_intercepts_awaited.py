@@ -63,7 +63,12 @@ def test_somebody_elses_mount_there_is_theirs(stand: Stand, awaited: tuple[str, 
 def test_enabling_it_again_ends_the_wait(stand: Stand, awaited: tuple[str, str]) -> None:
     path, _mark = awaited
     stand.mount(path)
-    assert stand.works(stand.key(path))
+    key = stand.key(path)
+    assert stand.works(key)
+    assert stand.sidecar.store.enablings() == []
+    stand.ok("DELETE", f"sys/mounts/{path}")
+    assert stand.gone(key)
+    assert stand.call("GET", f"{path}/config").status_code == 404
 
 
 def test_when_the_upstream_cannot_be_asked_nothing_passes(

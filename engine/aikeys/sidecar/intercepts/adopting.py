@@ -82,6 +82,10 @@ def adopt(sidecar: Sidecar, entry: UpstreamMount, mark: str = "") -> Mount:
         mark=mark,
     )
     reach("enable.recorded")
+    for earlier in sidecar.store.enablings():
+        # The path is taken: what was asked for there before cannot come any more.
+        if earlier.path.rstrip("/") + "/" == mount.path:
+            give_up(sidecar, earlier.mark)
     return mount
 
 
