@@ -11,7 +11,7 @@ READY_RUN := $(VENV)/.ready-run
 
 export AIKEYS_REQUIRE
 
-.PHONY: help run test check lock bench guards policy-differential crash faults clean
+.PHONY: help run test check lock bench guards policy-differential differential crash faults clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -41,6 +41,9 @@ guards: $(READY) ## Turn each guard off in a copy and see its test go red (ARGS=
 
 policy-differential: $(READY) ## Compare our judgement of policies with both servers' on N sets (N=5000)
 	@AIKEYS_POLICY_SETS=$(or $(N),5000) $(BIN)/python -m pytest tests/integration/test_policy_differential.py $(ARGS)
+
+differential: $(READY) ## Compare our leases with both servers' own, in N steps of any client's requests (N=10000)
+	@AIKEYS_DIFFERENTIAL_STEPS=$(or $(N),10000) $(BIN)/python -m pytest tests/differential $(ARGS)
 
 crash: $(READY) ## Kill the process at every durable step, over N issued keys and more (N=1000)
 	@AIKEYS_CRASH_ISSUANCES=$(or $(N),1000) $(BIN)/python -m pytest tests/crash $(ARGS)
