@@ -34,9 +34,6 @@ PERMITTED: Mapping[str, str] = {
     "*/app.env": "where an agent delivers a key to its app",
     "*/app.json": "the same",
     "*/app.log": "what such an app says it was given",
-    "*/app.env": "where an agent puts an app's key",
-    "*/app.json": "where an agent puts an app's key",
-    "*/app.log": "an app that says which key it was given, so that the test can tell",
     f"*/{RAW_AUDIT}": "the server's own word on all of its tokens, asked for by the test",
 }
 

@@ -121,7 +121,8 @@ class Settings(BaseSettings):
     )
 
     token_sweep_interval: Seconds = Field(
-        30.0, description="after so many seconds at the latest each token that holds leases is looked up again"
+        30.0,
+        description="after so many seconds at the latest each token that holds leases is looked up again",
     )
     token_sweep_rate: int = Field(
         300, ge=1, le=100_000, description="the most such look-ups a second, of all processes together"

@@ -230,7 +230,7 @@ def test_a_batch_token_that_is_over_gets_nothing(ready: World) -> None:
 
 
 @pytest.mark.parametrize("tuned", [{"default_lease_ttl": -60}, {"max_lease_ttl": -1}])
-def test_a_mount_that_was_tuned_below_zero_mints_nothing(ready: World, tuned: dict[str, int]) -> None:
+def test_a_mount_that_was_tuned_below_zero_mints_nothing(ready: World, tuned: dict[str, Any]) -> None:
     ready.write("roles/plain", permissions="chat")
     ready.mount = replace(ready.mount, **tuned)
 

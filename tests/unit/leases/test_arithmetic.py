@@ -105,12 +105,12 @@ def test_a_look_up_a_moment_after_issue_shows_one_second_less() -> None:
         ({"mount_default": 60, "mount_max": -1}, "max TTL must be greater than zero"),
     ],
 )
-def test_nothing_is_issued_on_a_mount_that_was_tuned_below_zero(tuned: dict[str, int], sentence: str) -> None:
+def test_nothing_is_issued_on_a_mount_that_was_tuned_below_zero(tuned: dict[str, Any], sentence: str) -> None:
     with pytest.raises(NegativeTTL, match=sentence):
         calculate_ttl(increment=0, role_ttl=0, role_max=0, **tuned, issue_time=ISSUE, now=ISSUE)
 
 
 def test_a_renewal_with_a_negative_default_ends_the_lease() -> None:
-    tuned = {"mount_default": -60, "mount_max": 2_764_800}
+    tuned: dict[str, Any] = {"mount_default": -60, "mount_max": 2_764_800}
     result = calculate_ttl(increment=0, role_ttl=0, role_max=0, **tuned, issue_time=ISSUE, now=after(5))
     assert (result.ttl, result.expire_time) == (-60, after(-55))
