@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 COMMAND_SECONDS = 120.0
 #: ``plan -detailed-exitcode``: nothing to do, failed, something to do.
 NO_CHANGES, FAILED, CHANGES = 0, 1, 2
+#: Terraform's own, of which no server knows, and one that the provider cannot import.
+NOT_IMPORTED = ("terraform_data", "vault_audit_request_header")
 _FITTING = re.compile(r"^(?:Terraform|OpenTofu) v1\.(\d+)\.")
 _LEAST_MINOR = 11
 
@@ -138,6 +140,10 @@ class Terraform:
     def outputs(self) -> dict[str, Any]:
         return {name: output["value"] for name, output in json.loads(self.run("output", "-json")).items()}
 
+    def ids(self) -> dict[str, str]:
+        """Of every resource in the state that can be imported, by its address: the id for that."""
+        return dict(_ids(json.loads(self.run("show", "-json"))["values"]["root_module"]))
+
     def run(
         self,
         *arguments: str,
@@ -172,6 +178,14 @@ class Terraform:
         files = (file for file in self.root.rglob("*") if file.is_file() and "providers" not in file.parts)
         texts += [_text_of(file) for file in files]
         return "\n".join(texts)
+
+
+def _ids(module: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for resource in module.get("resources", []):
+        if resource["mode"] == "managed" and resource["type"] not in NOT_IMPORTED:
+            yield resource["address"], resource["values"]["id"]
+    for inner in module.get("child_modules", []):
+        yield from _ids(inner)
 
 
 def _text_of(file: Path) -> str:

@@ -1,11 +1,9 @@
-"""Each example, by the real terraform with the real provider, through the sidecar in front of both servers."""
+"""The least example's whole life, by the real terraform with the real provider, through the sidecar in front of both servers."""
 
 from __future__ import annotations
 
 from tests.sidecar_stack import SidecarStack
 from tests.terraform.conftest import App, Use
-
-from aikeys.sidecar.check import needed
 
 CHATBOT = "ai-keys/creds/chatbot"
 ROLE = "module.chatbot.vault_generic_endpoint.role"
@@ -139,90 +137,3 @@ def test_a_raised_version_brings_the_next_management_key(use: Use, stack: Sideca
     assert stack.request("GET", CHATBOT).status_code == 200
     assert next_key not in terraform.everything_kept()
     terraform.variables["management_key_version"] = "2"
-
-
-def test_the_complete_example_binds_roles_policies_and_bounds(use: Use, stack: SidecarStack) -> None:
-    terraform = use("complete")
-    said = terraform.apply()
-    assert terraform.changes() == {}, "no second apply"
-    steps = [line for line in said.splitlines() if ": Creat" in line]
-    first = next(number for number, line in enumerate(steps) if line.startswith("module.audit."))
-    assert all(line.startswith("module.audit.") for line in steps[first:]), "audit devices come last"
-    outputs = terraform.outputs()
-
-    nightly = App(stack, outputs["analytics_role_id"], "analytics", mount="ai-approle")
-    secret = nightly.read("ai-keys/creds/analytics?ttl=30m")
-    assert secret["lease_duration"] == 1800
-    assert nightly.status("ai-keys/creds/analytics?ttl=3h") == 403, (
-        "the shipped policy bounds what it may ask for"
-    )
-    assert nightly.status("ai-keys/creds/customer-service") == 403
-
-    bot = App(stack, outputs["rotation_bot_role_id"], "rotation-bot", mount="ai-approle")
-    assert bot.status("ai-keys/creds/analytics") == 403
-    assert bot.status("aikeys-kv/data/aikeys/relay") == 200
-    for role, wrap, status in (("analytics", "5m", 200), ("analytics", "", 403), ("rotation-bot", "5m", 403)):
-        headers = {"X-Vault-Wrap-TTL": wrap} if wrap else {}
-        answer = stack.request(
-            "PUT", f"auth/ai-approle/role/{role}/secret-id", {}, token=bot.token, headers=headers
-        )
-        assert answer.status_code == status, (role, wrap, answer.text)
-
-    quota = stack.direct("GET", "sys/quotas/rate-limit/ai-keys-creds-evaluation").json()["data"]
-    assert (quota["path"], quota["rate"], quota["interval"]) == ("ai-keys/creds/evaluation", 60, 60)
-    jwt = stack.direct("GET", "auth/ai-ci/role/evaluation").json()["data"]
-    assert jwt["token_policies"] == ["ai-keys-evaluation-reader"]
-    pods = stack.direct("GET", "auth/ai-kubernetes/role/customer-service").json()["data"]
-    assert pods["bound_service_account_namespaces"] == ["customer-service"]
-    if stack.is_vault:
-        assert "ai-keys-file/" in stack.direct("GET", "sys/audit").json()["data"]
-
-
-def test_teams_reach_their_own_keys_and_no_other_teams(use: Use, stack: SidecarStack) -> None:
-    terraform = use("multi-team")
-    terraform.apply()
-    assert terraform.changes() == {}, "no second apply"
-    teams = terraform.outputs()["teams"]
-
-    engineer = stack.token([teams["ml-engineering"]["policy"]]).token
-    statuses = {
-        role["creds_path"]: stack.request("GET", role["creds_path"], token=engineer).status_code
-        for team in teams.values()
-        for role in team["roles"].values()
-    }
-
-    assert statuses == {
-        "team-keys/creds/ml-engineering.training": 200,
-        "team-keys/creds/ml-engineering.notebooks": 200,
-        "team-keys/creds/customer-service.assistant": 403,
-        "team-keys/creds/analytics.reports": 403,
-    }
-    reports = teams["analytics"]["roles"]["reports"]
-    app = App(stack, reports["role_id"], "analytics.reports", mount="team-apps")
-    assert app.status(reports["creds_path"]) == 200
-    assert app.status("team-keys/creds/customer-service.assistant") == 403
-
-
-def test_the_sidecars_identity_is_what_a_sidecar_needs_and_no_more(use: Use, stack: SidecarStack) -> None:
-    terraform = use("sidecar")
-    terraform.apply()
-    assert terraform.changes() == {}, "no second apply"
-
-    role_id = terraform.outputs()["role_id"]
-    secret_id = stack.upstream.request("POST", "auth/sidecars/role/terraform-sidecar/secret-id")["data"][
-        "secret_id"
-    ]
-    login = {"role_id": role_id, "secret_id": secret_id}
-    token = stack.upstream.request("POST", "auth/sidecars/login", login)["auth"]["client_token"]
-    needs = needed(["ai-keys", "team-keys"]) | {"aikeys-kv/data/aikeys/relay": frozenset({"read"})}
-    others = [
-        "aikeys-kv/data/aikeys/other",
-        "secret/data/anything",
-        "sys/policies/acl/x",
-        "auth/token/create",
-    ]
-    asked = [*(path.replace("*", "roles/x") for path in needs), *others]
-    held = stack.direct("POST", "sys/capabilities-self", {"paths": asked}, token=token).json()["data"]
-    lacks = {path: needs[path] - set(held[path.replace("*", "roles/x")]) for path in needs}
-    assert not any(lacks.values()), lacks
-    assert [path for path in others if held[path] != ["deny"]] == []

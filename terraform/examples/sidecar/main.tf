@@ -14,7 +14,8 @@ resource "vault_auth_backend" "sidecars" {
 
 resource "vault_mount" "kv" {
   path        = var.kv_mount
-  type        = "kv-v2"
+  type        = "kv" # not "kv-v2": imported, that would be replaced, with all that is in it
+  options     = { version = "2" }
   description = "The relay's management key"
 }
 
