@@ -176,3 +176,16 @@ def test_a_mount_of_the_same_name_in_a_namespace_is_not_ours(openbao_stack: Side
             assert reply.json()["data"] == {"theirs": "yes"}
     finally:
         stack.upstream.request("DELETE", "sys/namespaces/apart")
+
+
+@pytest.mark.parametrize("name", ["%9b%a4%e8", "a%ff", "%c3%28"])
+def test_a_name_of_bytes_that_are_no_text_is_an_unsupported_path(stack: SidecarStack, name: str) -> None:
+    headers = [("X-Vault-Token", stack.root_token)]
+    for method in ("GET", "PUT", "DELETE", "LIST"):
+        for folder in ("roles", "creds", "nowhere"):
+            with stack.nothing_minted():
+                got = ask(stack.address, method, f"/v1/{MOUNT}/{folder}/{name}", headers)
+            assert (got.status, got.body) == (
+                404,
+                b'{"errors":["1 error occurred:\\n\\t* unsupported path\\n\\n"]}\n',
+            )

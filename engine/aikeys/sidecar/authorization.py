@@ -186,7 +186,8 @@ def _prove_by_capabilities(
         raise Refused(invalid_token(sidecar))
     parsed = reply.json()
     data = parsed.get("data") if isinstance(parsed, dict) else None
-    held = data.get(path) if isinstance(data, dict) else None
+    # Not by the path: a byte in it that is no text comes back as another.
+    held = data.get("capabilities") if isinstance(data, dict) else None
     if reply.status != 200 or not isinstance(held, list):
         raise UpstreamDown(
             f"the Vault behind this sidecar answered {reply.status} to a question about capabilities"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from aikeys.errors import StorageError
 from aikeys.framework.deadline import Deadline
 from aikeys.framework.paths import Path
 from aikeys.framework.request import Caller, Mount, Operation, Request
@@ -95,7 +96,19 @@ def handle(sidecar: Sidecar, exchange: Exchange, mount: Mount, relative: str) ->
         return refused.reply
     except EngineError as error:
         reply = _error(error)
+    except StorageError:
+        if _on_record(sidecar, mount):
+            raise
+        reply = _error(Unmounted(mount.path + relative))
     return _with_headers(reply, proof)
+
+
+def _on_record(sidecar: Sidecar, mount: Mount) -> bool:
+    """Whether the mount is still there; the store keeps nothing for one that was disabled meanwhile."""
+    try:
+        return sidecar.mounts.by_uuid(mount.uuid) is not None
+    except KeyError:
+        return False
 
 
 def _served(turn: _Turn) -> bool:
@@ -293,6 +306,18 @@ class InlineAuthentication(EngineError):
 
     def __init__(self) -> None:
         super().__init__(INLINE_AUTH)
+
+    def texts(self) -> list[str]:
+        return [self.message]
+
+
+class Unmounted(EngineError):
+    """The mount was disabled while its request was under way (Vault: router.go)."""
+
+    status = 404
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f'no handler for route "{path}". route entry not found.')
 
     def texts(self) -> list[str]:
         return [self.message]

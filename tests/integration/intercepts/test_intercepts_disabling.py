@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
+import pytest
 from tests.integration.intercepts.mounts import ADMIN, shown
 from tests.integration.intercepts.stand import Stand, eventually
+
+from aikeys.sidecar.mount_table import MountTable
+from aikeys.storage.mounts import Entries
 
 
 def test_disabling_ends_every_lease_first(stand: Stand) -> None:
@@ -149,3 +154,35 @@ def test_force_frees_a_mount_whose_relay_is_gone(stand: Stand) -> None:
     assert stand.call("PUT", f"sys/leases/revoke-force/{path}").status_code == 204
     assert stand.call("DELETE", f"sys/mounts/{path}").status_code == 204
     assert stand.record(path) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "method", "path", "status"),
+    [
+        (MountTable, "update", "DELETE", "sys/mounts/{}", 204),
+        (Entries, "put", "POST", "{}/roles/late", 404),
+    ],
+)
+def test_a_mount_that_another_request_disables_meanwhile_is_gone_for_this_one_too(
+    stand: Stand,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    name: str,
+    method: str,
+    path: str,
+    status: int,
+) -> None:
+    """Between the look at the table and what is done about it: neither request fails for it."""
+    where = stand.mount()
+    real = getattr(owner, name)
+
+    def meanwhile(*given: Any, **named: Any) -> Any:
+        monkeypatch.setattr(owner, name, real)
+        assert stand.call("DELETE", f"sys/mounts/{where}").status_code == 204
+        return real(*given, **named)
+
+    monkeypatch.setattr(owner, name, meanwhile)
+    got = stand.call(method, path.format(where), {"ttl": 60} if method == "POST" else None)
+    assert got.status_code == status, got.text
+    if status == 404:
+        assert got.json()["errors"] == [f'no handler for route "{where}/roles/late". route entry not found.']

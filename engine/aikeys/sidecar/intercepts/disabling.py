@@ -36,7 +36,11 @@ def disable(sidecar: Sidecar, exchange: Exchange, mount: Mount) -> Reply:
     if forbidden is not None:
         return forbidden
     was_tainted = mount.tainted
-    sidecar.mounts.update(mount.uuid, tainted=True)
+    try:
+        sidecar.mounts.update(mount.uuid, tainted=True)
+    except KeyError:
+        # Another request has disabled it meanwhile: that is what this one asked for.
+        return envelope.no_content()
     reach("disable.tainted")
     problem = empty(sidecar, mount)
     if problem is not None:
