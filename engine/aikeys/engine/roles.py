@@ -61,7 +61,8 @@ SETTINGS = {
         "means no limit.",
     ),
     "issue_limit": Field(
-        FieldType.INT, "Keys that may be issued within any issue_period, over all callers. 0 means no limit."
+        FieldType.INT,
+        "Keys that may be asked of the relay within any issue_period, over all callers. 0 means no limit.",
     ),
     "issue_period": Field(
         FieldType.DURATION, "The span that issue_limit is meant for. 0 means the default, a minute."

@@ -68,6 +68,16 @@ def test_a_key_that_the_relay_refused_is_no_lease(ready: World) -> None:
     ready.issue("demo")
 
 
+def test_a_key_that_the_relay_refused_was_asked_for(ready: World) -> None:
+    limit(ready, issue_limit=1)
+    ready.books.faults["mint"] = refused(Kind.QUOTA, "too many keys")
+    with pytest.raises(EngineError, match="the relay refused to make a key"):
+        ready.issue("demo")
+    with pytest.raises(QuotaExceeded):
+        ready.issue("demo")
+    assert ready.books.count("mint") == 1
+
+
 def test_making_a_role_anew_does_not_make_its_rate_anew(ready: World) -> None:
     limit(ready, issue_limit=1)
     ready.issue("demo")
