@@ -201,6 +201,17 @@ def test_a_life_as_long_as_the_relay_allows_stays_within_it(ready: World) -> Non
     assert only_key(ready).expires_at - ready.clock.now() < timedelta(seconds=31_536_000)
 
 
+def test_a_slow_mint_leaves_no_lease_that_outlives_its_key(ready: World) -> None:
+    ready.books.slow_mints = 25
+
+    registered = ready.register(ready.issue("demo"))
+
+    lease = ready.store.lease(registered.lease_id)
+    assert lease is not None
+    assert lease.issue_time == START
+    assert lease.issue_time + timedelta(seconds=lease.max_ttl) <= only_key(ready).expires_at
+
+
 def test_a_batch_tokens_end_is_the_keys_end(ready: World) -> None:
     end = START + timedelta(seconds=100, milliseconds=250)
     caller = Caller(accessor="", token_type="batch", expire_time=end)

@@ -103,6 +103,7 @@ class Books:
     # What a probe says, in turn; empty: what the books say.
     probes: list[Probe] = field(default_factory=list)
     slow_probes: float = 0.0
+    slow_mints: float = 0.0
     accepted_keys: set[str] = field(default_factory=lambda: {MANAGEMENT_KEY})
     # Whether a key that is not accepted is refused by every call, not only by "check".
     judges_every_call: bool = False
@@ -156,6 +157,7 @@ class BooksDriver:
 
     def mint(self, intent: MintIntent, deadline: Deadline) -> Minted:
         self._asked("mint", intent.name)
+        self.books.clock.moved += self.books.slow_mints
         key_id = f"key_{next(self.books.ids)}"
         ref = KeyRef(self.name, self.config.base_url, key_id, intent.name)
         secret = f"sk-holysheep-{key_id:x>32}"
