@@ -247,7 +247,8 @@ def plays(
     request: pytest.FixtureRequest, doors: Callable[[], Door], relays: Relays
 ) -> Iterator[Mapping[str, Future[None]]]:
     """One for each point that is wanted, a few at once."""
-    wanted = [item.callspec.params["point"] for item in request.session.items if hasattr(item, "callspec")]
+    here = [item for item in request.session.items if item.path == request.path]
+    wanted = [item.callspec.params["point"] for item in here if hasattr(item, "callspec")]
 
     def run(point: str) -> None:
         with SimulatorControl(relays.shared.address) as control:

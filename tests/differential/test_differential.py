@@ -1,7 +1,7 @@
 """Any client's requests about leases get the answers that a server's own engine gives, of OpenBao and of Vault.
 
 `AIKEYS_DIFFERENTIAL_STEPS` is how many steps of the machine are tried at each product (`make differential`: 10,000,
-drawn anew each time); without it 120 fixed ones. What differs is shrunk to the fewest steps that still do.
+drawn anew each time); without it 240 fixed ones. What differs is shrunk to the fewest steps that still do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.differential.examples import OF_ALLOWED, WITHOUT, Example
 from tests.differential.machine import Leases
 from tests.differential.pair import Pair
 
-STEPS = int(os.environ.get("AIKEYS_DIFFERENTIAL_STEPS", "120"))
+STEPS = int(os.environ.get("AIKEYS_DIFFERENTIAL_STEPS", "240"))
 LONG = "AIKEYS_DIFFERENTIAL_STEPS" in os.environ
 STEPS_OF_AN_EXAMPLE = 40
 # With ten examples and more hypothesis spends most of them on variations of what it has had.

@@ -76,10 +76,8 @@ def test_it_ends_cleanly_with_an_open_connection_and_leaves_no_process(
 ) -> None:
     with started(tmp_path) as (process, facts), httpx.Client(trust_env=False) as client:
         assert client.get(facts["address"] + "/v1/healthz").status_code == 200
-        start = time.monotonic()
         process.send_signal(end)
         assert process.wait(10) == 0
-        assert time.monotonic() - start < 1.9  # gunicorn itself would let an idle connection linger for 2 s
         await_no_group(process.pid)
         with pytest.raises(httpx.TransportError):
             client.get(facts["address"] + "/v1/healthz")
