@@ -221,6 +221,8 @@ def _fork_while_writing(place: Path) -> None:
             store.put_lease(lease(thread * 100_000 + counts[thread]))
             store.lease(lease(thread).lease_id)
 
+    # A store that nobody has used yet is a child's to use.
+    store.put_lease(lease(888_888))
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
@@ -231,7 +233,7 @@ def _fork_while_writing(place: Path) -> None:
         stop.set()
         for thread in threads:
             thread.join()
-    assert store.count_leases() == sum(counts)
+    assert store.count_leases() == sum(counts) + 1
 
 
 def test_a_forked_child_lets_go_of_no_connection_of_the_threads_that_it_lost(
