@@ -34,6 +34,7 @@ PERMITTED: Mapping[str, str] = {
     "*/app.env": "where an agent delivers a key to its app",
     "*/app.json": "the same",
     "*/app.log": "what such an app says it was given",
+    "*/chromium/*": "a browser's own folder: somebody signs in to the web UI with a token in it",
     f"*/{RAW_AUDIT}": "the server's own word on all of its tokens, asked for by the test",
 }
 
