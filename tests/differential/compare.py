@@ -107,7 +107,7 @@ def compare(theirs: Places, ours: Places, leeway: Leeway) -> list[Difference]:
         # As text, because to Python 60 is 60.0 and 1 is True.
         if repr(theirs.get(where)) != repr(ours.get(where))
     ]
-    if found and leeway.most and _past_the_max_for_one(theirs, ours, leeway):
+    if _past_the_max_for_one(theirs, ours, leeway):
         return []
     return [difference for difference in found if not _within(difference, theirs, ours, leeway)]
 
@@ -164,7 +164,7 @@ def _past_the_max_for_one(theirs: Places, ours: Places, leeway: Leeway) -> bool:
     """A renewal in the last second of a lease's maximum: refused by one, and of next to nothing at the other."""
     for refused, granted in ((theirs, ours), (ours, theirs)):
         if refused.get("errors") == [PAST_MAX] and granted["status"] == 200:
-            return int(granted.get("lease_duration", 0)) <= leeway.most
+            return 0 < int(granted.get("lease_duration", 0)) <= leeway.most
     return False
 
 
