@@ -7,6 +7,7 @@ A test (or fixture) that raises :class:`~tests.realparts.requirements.PartMissin
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
 from collections.abc import Generator
 
@@ -22,6 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
         required_parts()
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a script's background jobs have it: what is started here would ignore a Ctrl-C as well.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Outermost, so that it sees what is final: an expected failure is no skip.

@@ -203,13 +203,13 @@ def _primary_group(user: str) -> int:
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """This process's environment without what would turn a client or server elsewhere (Vault's, proxies'), plus ``extra``."""
-    dropped = ("VAULT_", "BAO_", "AIKEYS_", "PG", "DBUS_")
-    proxies = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+    """This process's environment without what would turn a client, a server or a `make` elsewhere, plus ``extra``."""
+    dropped = ("VAULT_", "BAO_", "AIKEYS_", "PG", "DBUS_", "MAKE")
+    elsewhere = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "args", "n"}
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(dropped) and name.lower() not in proxies
+        if not name.startswith(dropped) and name.lower() not in elsewhere
     }
     return kept | extra
 

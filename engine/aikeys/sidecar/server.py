@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import select
+import signal
 import socket
 import ssl
 import struct
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.http import wsgi
@@ -95,6 +97,10 @@ class Worker(ThreadWorker):
     def init_process(self) -> None:
         wsgi.Response = _Response  # type: ignore[misc]
         super().init_process()  # type: ignore[no-untyped-call]
+
+    def init_signals(self) -> None:
+        super().init_signals()  # type: ignore[no-untyped-call]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
     def handle(self, conn: Any) -> Any:
         """Serve a connection, and stay with it while its client asks again at once.
@@ -192,6 +198,25 @@ class GunicornLog(Logger):
             super().exception(msg, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
+# What ends a worker, and is heard by it only once it has set itself up to hear it.
+_ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+
+
+class _Master(Arbiter):
+    """Loses no signal that a new worker gets before it listens for signals.
+
+    A fork inherits the handlers of the process that forks, which write down what that one has to do; here that would be
+    read by nobody, and a stop at that moment would wait for the worker until `graceful_timeout` ends it.
+    """
+
+    def spawn_worker(self) -> Any:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            return super().spawn_worker()  # type: ignore[no-untyped-call]
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
 class Server(BaseApplication):
     """`run()` serves until SIGTERM or SIGINT, then lets running requests finish."""
 
@@ -218,6 +243,9 @@ class Server(BaseApplication):
         assert self.cfg is not None
         for name, value in options.items():
             self.cfg.set(name, value)
+
+    def run(self) -> None:
+        _Master(self).run()  # type: ignore[no-untyped-call]
 
     def load(self) -> Front:
         """In each worker, after the fork: no connection or thread is ever shared by processes."""
