@@ -57,7 +57,7 @@ def _run(settings: Settings) -> None:
 
     memory.keep_private()
     secret_id = prepare(settings)
-    Server(settings, secret_id, ready=lambda: typer.echo(banner(settings), err=True)).run()  # type: ignore[no-untyped-call]
+    Server(settings, secret_id, ready=lambda: typer.echo(banner(settings), err=True)).run()
 
 
 def banner(settings: Settings) -> str:
