@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 AIKEYS = [sys.executable, "-m", "aikeys"]
-ENVIRONMENT = {**os.environ, "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]}
+ENVIRONMENT = clean_environment(PATH=str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
 #: The block that a guide begins with: what follows it is pasted into that shell.
 DEV_SHELL = "aikeys dev -- bash"
 _MARK = "--- step"
