@@ -8,7 +8,10 @@ path "ai-keys/roles/" {
 path "ai-keys/roles/+" {
   capabilities = ["read"]
 }
-# Which keys at the relay no lease knows.
+# How revocations go, and which keys at the relay no lease knows.
+path "ai-keys/leases" {
+  capabilities = ["read"]
+}
 path "ai-keys/tidy" {
   capabilities = ["read"]
 }

@@ -11,6 +11,11 @@ path "sys/leases/lookup/ai-keys/*" {
   capabilities = ["list", "sudo"]
 }
 
+# How revocations go, and what was revoked by force without the relay.
+path "ai-keys/leases" {
+  capabilities = ["read"]
+}
+
 # Whose a leaked key is, and the end of it; all leases of a role, an entity, a login or a token.
 path "ai-keys/leak" {
   capabilities = ["update"]

@@ -11,6 +11,10 @@ path "ai-keys/roles/" {
 path "ai-keys/roles/+" {
   capabilities = ["create", "read", "update", "patch", "delete"]
 }
+# How revocations go.
+path "ai-keys/leases" {
+  capabilities = ["read"]
+}
 # Keys at the relay that no lease knows, and their end; an unusual number of them, and those of a database that was
 # given up, are break-glass's to end.
 path "ai-keys/tidy" {

@@ -7,6 +7,11 @@ path "ai-keys/revoke" {
   capabilities = ["update"]
 }
 
+# How revocations go: what is not refused yet, and how fast the others were.
+path "ai-keys/leases" {
+  capabilities = ["read"]
+}
+
 # What the key could do, and what else is out.
 path "ai-keys/roles/" {
   capabilities = ["list"]

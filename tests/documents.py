@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.realparts.process import clean_environment
+
 ROOT = Path(__file__).resolve().parents[1]
 AIKEYS = [sys.executable, "-m", "aikeys"]
 ENVIRONMENT = clean_environment(PATH=str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])

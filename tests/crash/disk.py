@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,13 +183,20 @@ def _in_order(content: bytes, events: list[Event]) -> bytes:
 
 
 def _any_sectors(file: _File, chance: random.Random) -> bytes:
-    """Each sector as it was after some write, or as it was synced."""
-    versions = [file.content]
+    """Each sector as it was synced or after any of the writes to it, all equally likely."""
+    latest, found = bytearray(file.content), bytearray(file.content)
+    sizes, versions = [len(latest)], Counter[int]()
     for event in file.pending:
-        versions.append(_in_order(versions[-1], [event]))
-    size = len(chance.choice(versions))
-    made = bytearray(size)
-    for start in range(0, size, SECTOR):
-        sector = chance.choice(versions)[start : start + SECTOR]
-        made[start : start + len(sector)] = sector
-    return bytes(made[:size])
+        start = len(latest) if event.offset < 0 else event.offset
+        end = start + len(event.data)
+        for content in (latest, found):
+            content.extend(bytes(max(0, end - len(content))))
+        latest[start:end] = event.data
+        sizes.append(len(latest))
+        for sector in range(start // SECTOR, -(-end // SECTOR)):
+            versions[sector] += 1
+            if chance.random() * (versions[sector] + 1) < 1:
+                place = slice(sector * SECTOR, (sector + 1) * SECTOR)
+                found[place] = latest[place]
+    size = chance.choice(sizes)
+    return bytes(found[:size]) + bytes(max(0, size - len(found)))

@@ -118,16 +118,16 @@ CALLS: Mapping[str, Asked] = {
 class Answer(enum.StrEnum):
     """What a client is told. See `bench.told` for how each is recognised."""
 
-    KEY = "200 with a key"
-    UNSETTLED = "503: what may have been made is on record and will be revoked"
-    AWAY = "503: nothing was made"
-    LIMITED = "502, with Retry-After where the relay gave one: nothing was made"
-    REFUSED = "400 with the relay's reason: nothing was made"
-    DONE = "204 or 200: done"
-    SEEN = "204 with the lag that was seen"
-    UNSEEN = "204 without a lag: nobody could be asked until the relay's bound was over"
-    FAILED = "400 in Vault's words for a revocation or renewal that failed"
-    NOT_STORED = "400: nothing was stored"
+    KEY = "200, a key"
+    UNSETTLED = "503, it is on record and what was made is revoked"
+    AWAY = "503, nothing was made"
+    LIMITED = "502 with `Retry-After` where the relay gave one, nothing was made"
+    REFUSED = "400 with the reason, nothing was made"
+    DONE = "done"
+    SEEN = "204 with the lag"
+    UNSEEN = "204 without a lag, once the relay's promise is over"
+    FAILED = "400, nothing is taken for done"
+    NOT_STORED = "400, nothing was stored"
 
 
 K, U, A, L, R = Answer.KEY, Answer.UNSETTLED, Answer.AWAY, Answer.LIMITED, Answer.REFUSED
@@ -167,3 +167,21 @@ TABLE: Mapping[Family, Mapping[str, Answers]] = {
         "mint": ({R}, {R}), "revoke": ({F}, {F}), "extend": ({F}, {F}), "_verify": ({X}, {X}), "probe": ({S}, {N}),
     },
 }  # fmt: skip
+
+#: The columns of the table in the guide: the call, and what a client has asked for.
+COLUMNS = (
+    ("mint", "a key"),
+    ("revoke", "a revocation (`-sync`)"),
+    ("probe", "the same with `verify_revocation`, when the key is tried"),
+    ("extend", "a renewal beyond the key's end"),
+    ("_verify", "a write to `config`"),
+)
+
+
+def as_markdown() -> str:
+    """What a client is told while a fault lasts, as the guide for platform engineers shows it."""
+    rows = [["the relay's fault", *(title for _call, title in COLUMNS)], ["---"] * (len(COLUMNS) + 1)]
+    for family, answers in TABLE.items():
+        lasting = [" or ".join(sorted(answers[call][1])) for call, _title in COLUMNS]
+        rows.append([family.value, *lasting])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+from pathlib import Path
 
 import pytest
-from tests.faults.relay_table import CALLS, FAULTS, ONE_OF_EACH_KIND, TABLE, Family
+from tests.faults.relay_table import CALLS, FAULTS, ONE_OF_EACH_KIND, TABLE, Family, as_markdown
 
 from aikeys.relay_simulator.faults import KINDS, MOMENTS
 from aikeys.relays import registry
@@ -61,3 +62,8 @@ def test_every_family_says_what_a_client_is_told() -> None:
     for answers in TABLE.values():
         assert set(answers) == of_a_client - {"_confirm_absent"}
         assert all(once and lasting for once, lasting in answers.values())
+
+
+def test_the_guide_shows_this_table() -> None:
+    guide = Path(__file__).parents[2] / "docs" / "platform-engineer.md"
+    assert as_markdown() in guide.read_text(), f"docs/platform-engineer.md must hold:\n{as_markdown()}"

@@ -50,6 +50,8 @@ class MountTable:
         self._store = store
         self._lock = threading.Lock()
         self._table: _Table | None = None
+        # Paths of the upstream's mounts that a sidecar has made and that are not on record, when last compared.
+        self.forsaken: frozenset[str] = frozenset()
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -71,10 +73,11 @@ class MountTable:
         mount = table.by_path.get((namespace, path + "/"))
         return (mount, "") if mount is not None else None
 
-    def awaits(self, path: str, namespace: str = "") -> bool:
-        """Whether `path` lies at or below one at which a mount of ours is being made, or may be: nobody has heard."""
-        awaited = self._current().awaited
-        return bool(awaited) and not namespace and any((path + "/").startswith(where) for where in awaited)
+    def doubtful(self, path: str, namespace: str = "") -> bool:
+        """Whether `path` lies at or below one at which a mount of ours is being made, or may be, since nobody has heard;
+        or one of a shadow without an engine."""
+        places = (*self._current().awaited, *self.forsaken)
+        return bool(places) and not namespace and any((path + "/").startswith(place) for place in places)
 
     def by_uuid(self, uuid: str) -> Mount:
         """KeyError when there is no such mount any more."""

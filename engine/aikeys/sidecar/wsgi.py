@@ -78,7 +78,7 @@ class Front:
         namespace = self._sidecar.upstream.namespace_of(named)
         mounts = self._sidecar.mounts
         found = route(target.path, method, mounts, INTERCEPTS, namespace)
-        if found.owner is Owner.PASS and mounts.awaits(target.path, namespace):
+        if found.owner is Owner.PASS and mounts.doubtful(target.path, namespace):
             settle_below(self._sidecar, target.path)
             found = route(target.path, method, mounts, INTERCEPTS, namespace)
         if found.owner is Owner.PASS:

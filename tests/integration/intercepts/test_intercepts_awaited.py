@@ -9,6 +9,7 @@ from tests.integration.intercepts.stand import Stand
 
 from aikeys.sidecar.intercepts.adopting import intend
 from aikeys.sidecar.intercepts.enabling import with_mark
+from aikeys.sidecar.intercepts.reconciling import reconcile_mounts
 
 SECRET = "sk-holysheep-admin-" + "E" * 32
 
@@ -94,3 +95,40 @@ def _refusing(stand: Stand) -> object:
         return real(method, where, *args, **options)  # type: ignore[arg-type]
 
     return request
+
+
+# -- shadows without an engine ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forsaken(stand: Stand) -> str:
+    """A mount that another sidecar has made, or this one before its database was lost."""
+    path = stand.path()
+    marked = with_mark({"type": "kv"}, "another sidecar's mark")
+    stand.ok("POST", f"sys/mounts/{path}", marked, upstream=True)
+    stand.ok("PUT", f"{path}/creds/x", {"aikeys_marker": "0" * 64}, upstream=True)
+    reconcile_mounts(stand.sidecar)
+    return path
+
+
+def test_nothing_passes_to_a_shadow_whose_engine_is_nowhere(stand: Stand, forsaken: str) -> None:
+    for method, below in (("GET", "creds/x"), ("PUT", "creds/x"), ("LIST", "roles"), ("DELETE", "roles/x")):
+        answer = stand.call(method, f"{forsaken}/{below}")
+        assert answer.status_code == 503
+        assert "the shadow of an engine that is not on record here" in answer.json()["errors"][0]
+    assert write_config(stand, forsaken) == 503
+    assert stand.call("GET", f"{forsaken}/config", upstream=True).status_code == 404
+
+
+def test_it_can_be_disabled_and_enabled_again(stand: Stand, forsaken: str) -> None:
+    stand.ok("DELETE", f"sys/mounts/{forsaken}")
+    assert stand.call("GET", f"{forsaken}/config").status_code == 404
+    stand.mount(forsaken)
+    assert stand.works(stand.key(forsaken))
+
+
+def test_somebody_elses_mount_in_its_place_is_theirs_at_once(stand: Stand, forsaken: str) -> None:
+    stand.ok("DELETE", f"sys/mounts/{forsaken}", upstream=True)
+    stand.ok("POST", f"sys/mounts/{forsaken}", {"type": "kv"}, upstream=True)
+    stand.ok("PUT", f"{forsaken}/a", {"b": "c"})
+    assert stand.ok("GET", f"{forsaken}/a")["data"] == {"b": "c"}

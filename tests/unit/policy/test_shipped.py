@@ -44,6 +44,7 @@ def test_there_is_a_policy_and_an_approle_for_each_and_nothing_wrong_in_them(shi
         ("sys/leases/revoke-prefix/ai-keys/creds/search.chat", "update", {"platform-admin", "rotation-bot", "break-glass"}),
         ("sys/leases/revoke-force/ai-keys/creds/search.chat", "update", {"break-glass"}),
         ("ai-keys/leak", "update", {"security-engineer", "break-glass", "sidecar"}),
+        ("ai-keys/leases", "read", {"platform-admin", "auditor", "security-engineer", "break-glass", "sidecar"}),
         ("ai-keys/revoke", "update", {"security-engineer", "break-glass", "platform-admin", "sidecar"}),
         ("auth/approle/role/analytics/secret-id", "update", {"rotation-bot"}),
         ("auth/approle/role/platform-admin/secret-id", "update", set()),

@@ -29,10 +29,23 @@ log = structlog.get_logger(__name__)
 
 # No canonical path begins with a slash, so nothing is ever routed to a mount that was set aside.
 SET_ASIDE = "//gone/"
+FORSAKEN = (
+    "another sidecar has made it, or this Vault or the sidecar's own database was put back to an older copy. Nothing is "
+    "served there; if no other sidecar does, disable it and enable it again"
+)
 GONE = "disabled past the sidecar, or this is another server; its leases are still revoked when they end"
 # A request that made nothing in this time makes nothing any more (Vault: default_max_request_duration is 90 s); long
 # enough for a clock that is set by ten minutes meanwhile.
 FORGOTTEN_AFTER = timedelta(hours=1)
+
+
+class ShadowForsaken(Unavailable):
+    """What stands there is a shadow, and its engine is not on record here."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"the mount at {path} is the shadow of an engine that is not on record here: {FORSAKEN}"
+        )
 
 
 class MountAwaited(Unavailable):
@@ -90,18 +103,38 @@ def adopt(sidecar: Sidecar, entry: UpstreamMount, mark: str = "") -> Mount:
 
 
 def settle_below(sidecar: Sidecar, path: str) -> None:
-    """Before a request to `path`, at which a mount of ours is awaited, goes past the engine.
+    """Before a request to `path`, which is `MountTable.doubtful`, goes past the engine.
 
-    It may be meant for that mount, and what its shadow is sent it keeps, a management key too. So the mount comes on
-    record now, if it is there; or it is somebody else's; or nobody knows yet, and then the request waits. Raises
-    `MountAwaited`, `UpstreamDown`, `NotLoggedIn`, `StorageError`.
+    It may be meant for a mount of ours, and what a shadow is sent it keeps, a management key too. So the mount comes on
+    record now, if it is awaited and there; or it is somebody else's, and the request passes; or nobody knows yet, or it
+    is a shadow whose engine is nowhere: then nothing passes. Raises `MountAwaited`, `ShadowForsaken`, `UpstreamDown`,
+    `NotLoggedIn`, `StorageError`.
     """
     table = read_table(sidecar)
     for mount in complete(sidecar, table):
         sidecar.shadow.sync(mount)
-    below = path + "/"
-    if sidecar.mounts.match(path) is None and not any(below.startswith(e.path) for e in table.values()):
+    note_forsaken(sidecar, table)
+    if sidecar.mounts.match(path) is not None:
+        return
+    above = [entry.path for entry in table.values() if (path + "/").startswith(entry.path)]
+    if sidecar.mounts.forsaken.intersection(above):
+        raise ShadowForsaken(above[0])
+    if not above and sidecar.mounts.doubtful(path):
         raise MountAwaited(path)
+
+
+def note_forsaken(sidecar: Sidecar, table: Mapping[str, UpstreamMount]) -> None:
+    """Remember which mounts a sidecar has made that are neither on record nor awaited."""
+    awaited = {enabling.mark for enabling in sidecar.store.enablings()}
+    known = {mount.uuid for mount in sidecar.mounts.all()}
+    forsaken = frozenset(
+        entry.path
+        for entry in table.values()
+        if entry.mark and entry.mark not in awaited and entry.uuid not in known
+    )
+    if new := sorted(forsaken - sidecar.mounts.forsaken):
+        log.error("shadow_without_engine", paths=new, note=FORSAKEN)
+    sidecar.mounts.forsaken = forsaken
 
 
 def complete(sidecar: Sidecar, table: Mapping[str, UpstreamMount]) -> list[Mount]:

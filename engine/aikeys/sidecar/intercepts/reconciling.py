@@ -17,7 +17,7 @@ import structlog
 from aikeys.errors import StorageError
 from aikeys.framework.request import Mount
 from aikeys.framework.response import EngineError
-from aikeys.sidecar.intercepts.adopting import GONE, SET_ASIDE, complete, set_aside
+from aikeys.sidecar.intercepts.adopting import GONE, SET_ASIDE, complete, note_forsaken, set_aside
 from aikeys.sidecar.intercepts.lease_requests import touches
 from aikeys.sidecar.intercepts.upstream_mounts import UpstreamMount, differences, read_lifetimes, read_table
 from aikeys.storage.failpoints import reach
@@ -41,10 +41,9 @@ class Reconciler:
     def run(self) -> None:
         """Raises `UpstreamDown` and `NotLoggedIn` when the table cannot be read: nothing is changed then."""
         sidecar = self._sidecar
-        if not sidecar.mounts.all() and not sidecar.store.enablings():
-            return
         table = read_table(sidecar)
         complete(sidecar, table)
+        note_forsaken(sidecar, table)
         for mount in sidecar.mounts.all():
             try:
                 present = _reconcile(sidecar, mount, table)
