@@ -122,7 +122,8 @@ def _decide_list(reply: Reply, mount: Mount) -> Decision:
     if reply.status == 200:
         parsed = reply.json()
         data = parsed.get("data") if isinstance(parsed, dict) else None
-        keys = data.get("keys") if isinstance(data, dict) else None
+        # OpenBao makes of the 404 for an empty list a 200 without keys, to warn of parameters that it ignored.
+        keys = data.get("keys", []) if isinstance(data, dict) else None
         if not isinstance(keys, list):
             return _REFUSE
         shown = tuple(key for key in keys if isinstance(key, str))
