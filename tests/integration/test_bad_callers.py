@@ -34,6 +34,19 @@ def reader_policy(stack: SidecarStack) -> Iterator[str]:
     stack.upstream.request("DELETE", f"sys/policies/acl/{name}")
 
 
+@pytest.mark.parametrize("path", ["creds/demo", "roles/nope", "leases", "nowhere"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "LIST"])
+@pytest.mark.parametrize("token", ["hvs.a.b", "s.a.b", "a.b.c", "x" * 3000])
+def test_what_is_no_token_is_answered_as_by_the_server(
+    stack: SidecarStack, token: str, method: str, path: str
+) -> None:
+    """Vault calls some of them a failure of its own."""
+    with stack.nothing_minted():
+        ours = stack.request(method, f"{MOUNT}/{path}", token=token)
+    theirs = stack.direct(method, f"{MOUNT}/{path}", token=token)
+    assert (ours.status_code, ours.json()) == (theirs.status_code, theirs.json())
+
+
 def test_an_expired_token_is_refused(stack: SidecarStack) -> None:
     token = stack.reader(ttl="2s").token
     assert stack.works(stack.read_key(token=token)["data"]["api_key"])

@@ -184,6 +184,12 @@ def _prove_by_capabilities(
     )
     if reply.status == 400:
         raise Refused(invalid_token(sidecar))
+    if reply.status >= 500:
+        # A token that the server cannot even read: to its holder it says so in other words.
+        told = sidecar.upstream.request(
+            "GET", "auth/token/lookup-self", token=exchange.token, deadline=deadline
+        )
+        raise Refused(told if told.status >= 500 else reply)
     parsed = reply.json()
     data = parsed.get("data") if isinstance(parsed, dict) else None
     # Not by the path: a byte in it that is no text comes back as another.

@@ -32,6 +32,15 @@ class Part:
         self._barrier = barrier
 
 
+def storable(text: str) -> bool:
+    """Whether anything can be stored under `text`: a request's path may hold bytes that are no UTF-8, as half surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def range_end(prefix: str) -> str:
     """An upper bound of all texts that begin with `prefix`, in byte order."""
     return prefix + "\U0010ffff"

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from aikeys.errors import StorageError
 from aikeys.storage import schema
-from aikeys.storage.database import Part, range_end
+from aikeys.storage.database import Part, range_end, storable
 from aikeys.storage.intents import COMPLETE
 from aikeys.storage.interface import EndedLease, LeaseRecord, LeaseState
 from aikeys.storage.rows import ended_row, from_micros, lease_record, lease_row, to_micros
@@ -110,6 +110,8 @@ class Leases(Part):
         self._database.write(work)
 
     def lease(self, lease_id: str) -> LeaseRecord | None:
+        if not storable(lease_id):
+            return None
         row = self._database.read(
             lambda connection: connection.execute(_GET, {"b_lease": lease_id}).one_or_none()
         )
@@ -138,10 +140,14 @@ class Leases(Part):
     # searches
 
     def leases_with_prefix(self, prefix: str, after: str = "", limit: int = 1000) -> list[LeaseRecord]:
+        if not storable(prefix):
+            return []
         bounds = {"b_after": max(after, prefix), "b_end": range_end(prefix), "b_limit": limit}
         return self._records(self._database.read(lambda connection: connection.execute(_PAGE, bounds).all()))
 
     def lease_ids_with_prefix(self, prefix: str) -> list[str]:
+        if not storable(prefix):
+            return []
         bounds = {"b_after": prefix, "b_end": range_end(prefix)}
         return list(self._database.read(lambda connection: connection.execute(_IDS, bounds).scalars().all()))
 
@@ -167,7 +173,7 @@ class Leases(Part):
                         after = range_end(prefix + head + slash)
                         break
 
-        return self._database.read(work)
+        return self._database.read(work) if storable(prefix) else []
 
     def failing_leases(self, mount_uuid: str = "", limit: int = 10_000) -> list[LeaseRecord]:
         """Those whose revocation has failed at least once, by the end they should have had."""

@@ -49,6 +49,25 @@ def test_a_mount_is_enabled_tuned_moved_and_disabled_with_the_command_line(stand
     assert stand.record(target) is None
 
 
+def test_bytes_that_are_no_text_are_no_path_and_nobodys_lease(stand: Stand) -> None:
+    refused = stand.call("POST", "sys/mounts/%fc", {"type": "ai-keys"})
+    assert (refused.status_code, refused.json()) == (
+        400,
+        {"errors": ["path cannot contain non-printable characters"]},
+    )
+    asked = [
+        ("LIST", "sys/leases/lookup/%dc/"),
+        ("POST", "sys/leases/renew/%fc"),
+        ("POST", "sys/leases/revoke/%fc"),
+        ("POST", "sys/leases/revoke-force/%fc"),
+        ("POST", "sys/leases/revoke-prefix/%fc"),
+    ]
+    path = stand.shared_mount()
+    for method, where in (*asked, *((method, where.replace("%", f"{path}/%")) for method, where in asked)):
+        ours, theirs = (stand.call(method, where, upstream=upstream) for upstream in (False, True))
+        assert (ours.status_code, ours.content) == (theirs.status_code, theirs.content), where
+
+
 @pytest.mark.parametrize("options", [None, {}, {"team": "ml", "tier": "1"}], ids=["null", "empty", "some"])
 def test_what_was_given_reads_back_as_it_was_given(stand: Stand, options: dict[str, str] | None) -> None:
     """What Terraform compares with its state: any key more or less would be a change to make, for ever."""

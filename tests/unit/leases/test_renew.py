@@ -90,6 +90,10 @@ def test_a_lease_whose_end_is_decided_is_refused(world: World) -> None:
     record = world.record(lease_id)
     world.store.update_lease(replace(record, attempts=6), expected=LeaseState.REVOKING)
     assert refused(world, lease_id) == "lease is expired and has failed previous revocation attempts"
+    run_out = world.issue().lease_id
+    world.clock.moved += 60
+    assert refused(world, run_out) == "lease expired"
+    assert world.keys.extended == [], "the relay is not even asked"
 
 
 def test_the_engines_reason_is_passed_on(world: World) -> None:

@@ -159,6 +159,14 @@ def test_prefixes_are_compared_byte_by_byte(store: SqlStore) -> None:
     ]
 
 
+def test_nothing_stands_under_a_name_that_is_no_text(store: SqlStore) -> None:
+    store.put_lease(lease(lease_id="ai-keys/creds/a/1"))
+    odd = b"ai-keys/creds/\xff/".decode(errors="surrogateescape")
+    assert store.lease(odd) is None
+    assert store.leases_with_prefix(odd) == []
+    assert store.lease_ids_with_prefix(odd) == store.lease_names(odd) == []
+
+
 def test_leases_of_a_token_include_those_of_batch_tokens_below_it(store: SqlStore) -> None:
     store.put_lease(lease(1, token_accessor="x"))
     store.put_lease(lease(2, token_accessor="", parent_accessor="x", token_type="batch"))

@@ -44,6 +44,9 @@ def enable(sidecar: Sidecar, exchange: Exchange, path: str) -> Reply | None:
     if proof.status != 400 or proof.errors != [f"plugin not found in the catalog: {name}"]:
         # Refused, or an engine of our name is registered there: then the mount is that engine's.
         return proof
+    if not path.isprintable():
+        # Bytes that are no UTF-8: the servers take them, and then show a path that leads nowhere.
+        return envelope.errors(400, ["path cannot contain non-printable characters"])
     config = fields.get("config")
     if isinstance(config, dict) and asks_unserved(config) and sidecar.upstream.product().is_vault:
         return unserved(name)
