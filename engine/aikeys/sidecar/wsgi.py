@@ -16,7 +16,7 @@ from aikeys.sidecar.canonical import read_target
 from aikeys.sidecar.exchange import Reply, reason
 from aikeys.sidecar.headers import TrustedProxies
 from aikeys.sidecar.intercepts import INTERCEPTS
-from aikeys.sidecar.intercepts.adopting import settle_below
+from aikeys.sidecar.intercepts.reconciling import settle_below
 from aikeys.sidecar.passthrough import Passthrough
 from aikeys.sidecar.routing import Owner, route
 

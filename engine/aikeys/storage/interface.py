@@ -45,9 +45,10 @@ class MountRecord:
 
 @dataclass(frozen=True, slots=True)
 class Enabling:
-    """A mount that the upstream may have made for us and that is not on record yet.
+    """A mount that the upstream may have made for us, or moved, and that is not on record at `path` yet.
 
-    `mark` stands in the options of that mount and in no other's; `path` is the one asked for, without its slash.
+    `mark` stands in the options of a new mount and in no other's; for a move it begins with the mount's uuid and a
+    slash. `path` is the one asked for, without its slash.
     """
 
     mark: str

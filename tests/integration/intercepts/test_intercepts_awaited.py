@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from tests.integration.intercepts.stand import Stand
+from tests.sidecar_stack import eventually
 
-from aikeys.sidecar.intercepts.adopting import intend
+from aikeys.sidecar.intercepts.adopting import intend, intend_move
 from aikeys.sidecar.intercepts.enabling import with_mark
 from aikeys.sidecar.intercepts.reconciling import reconcile_mounts
 
@@ -85,6 +86,49 @@ def test_when_the_upstream_cannot_be_asked_nothing_passes(
         "it was stored in the shadow"
     )
     assert write_config(stand, path) == 204
+
+
+@pytest.fixture
+def moving(stand: Stand) -> Iterator[tuple[str, str]]:
+    """A mount of ours that somebody asked to be moved, and where to: the process that asked is dead."""
+    path, target = stand.mount(), stand.path()
+    mount = stand.sidecar.mounts.by_path(path)
+    assert mount is not None
+    mark = intend_move(stand.sidecar, mount, target)
+    yield path, target
+    stand.sidecar.store.delete_enabling(mark)
+
+
+def test_what_is_sent_to_a_moved_mount_never_reaches_its_shadow(
+    stand: Stand, moving: tuple[str, str]
+) -> None:
+    path, target = moving
+    assert write_config(stand, target) == 503, "not moved yet"
+    assert stand.works(stand.key(path))
+    stand.ok("POST", "sys/remount", {"from": path, "to": target}, upstream=True)
+    eventually(lambda: f"{target}/" in stand.ok("GET", "sys/mounts", upstream=True)["data"], what="the move")
+
+    assert write_config(stand, target) == 204
+
+    assert stand.sidecar.store.enablings() == []
+    assert SECRET not in str(stand.ok("GET", f"{target}/config", upstream=True)["data"])
+    stand.configure(target)
+    assert stand.works(stand.key(target))
+    assert stand.call("GET", f"{path}/creds/demo").status_code == 404
+
+
+def test_a_move_that_is_refused_leaves_its_target_to_others(stand: Stand) -> None:
+    path, target = stand.mount(), stand.path()
+    for token, to, status in (
+        ("no token of anybody", target, 403),
+        (stand.token(), target, 403),
+        (stand.server.root_token, "sys/x", 400),
+    ):
+        answer = stand.call("POST", "sys/remount", {"from": path, "to": to}, token=token)
+        assert answer.status_code == status, answer.text
+        assert stand.sidecar.store.enablings() == []
+    assert stand.call("GET", f"{target}/x").status_code == 404
+    assert stand.works(stand.key(path))
 
 
 def _refusing(stand: Stand) -> object:

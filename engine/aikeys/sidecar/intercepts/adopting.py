@@ -16,8 +16,8 @@ import structlog
 
 from aikeys.errors import StorageError
 from aikeys.framework.request import Mount
-from aikeys.framework.response import EngineError, Unavailable
-from aikeys.sidecar.intercepts.upstream_mounts import UpstreamMount, read_lifetimes, read_table
+from aikeys.framework.response import EngineError
+from aikeys.sidecar.intercepts.upstream_mounts import UpstreamMount, read_lifetimes
 from aikeys.sidecar.upstream import UpstreamDown
 from aikeys.storage.failpoints import reach
 from aikeys.storage.interface import Enabling
@@ -39,25 +39,6 @@ GONE = "disabled past the sidecar, or this is another server; its leases are sti
 FORGOTTEN_AFTER = timedelta(hours=1)
 
 
-class ShadowForsaken(Unavailable):
-    """What stands there is a shadow, and its engine is not on record here."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            f"the mount at {path} is the shadow of an engine that is not on record here: {FORSAKEN}"
-        )
-
-
-class MountAwaited(Unavailable):
-    """What became of a mount that was asked for is not known yet."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            f"a mount of ours was asked for at or above {path}, and the Vault's answer is not known yet; nothing was "
-            "done, try again, or enable it again"
-        )
-
-
 def intend(sidecar: Sidecar, path: str) -> str:
     """Put on record that the upstream is about to be asked for a mount; its mark. StorageError when that fails."""
     mark = secrets.token_hex(16)
@@ -66,8 +47,25 @@ def intend(sidecar: Sidecar, path: str) -> str:
     return mark
 
 
+def intend_move(sidecar: Sidecar, mount: Mount, target: str) -> str:
+    """Put on record that the upstream is about to be asked to move `mount`; its mark. StorageError when that fails.
+
+    Until it is known what became of that, nothing passes to `target` that may be meant for the mount.
+    """
+    mark = f"{mount.uuid}/{secrets.token_hex(8)}"
+    sidecar.store.put_enabling(Enabling(mark, target.strip("/"), sidecar.clock.now()))
+    return mark
+
+
+def give_up_moves(sidecar: Sidecar, mount: Mount) -> None:
+    """It is known where the mount stands."""
+    for enabling in sidecar.store.enablings():
+        if enabling.mark.startswith(f"{mount.uuid}/"):
+            give_up(sidecar, enabling.mark)
+
+
 def give_up(sidecar: Sidecar, mark: str) -> None:
-    """The upstream has made nothing, or what it made is gone again."""
+    """The upstream has made or moved nothing, or what it made is gone again."""
     try:
         sidecar.store.delete_enabling(mark)
     except StorageError as error:
@@ -100,27 +98,6 @@ def adopt(sidecar: Sidecar, entry: UpstreamMount, mark: str = "") -> Mount:
         if earlier.path.rstrip("/") + "/" == mount.path:
             give_up(sidecar, earlier.mark)
     return mount
-
-
-def settle_below(sidecar: Sidecar, path: str) -> None:
-    """Before a request to `path`, which is `MountTable.doubtful`, goes past the engine.
-
-    It may be meant for a mount of ours, and what a shadow is sent it keeps, a management key too. So the mount comes on
-    record now, if it is awaited and there; or it is somebody else's, and the request passes; or nobody knows yet, or it
-    is a shadow whose engine is nowhere: then nothing passes. Raises `MountAwaited`, `ShadowForsaken`, `UpstreamDown`,
-    `NotLoggedIn`, `StorageError`.
-    """
-    table = read_table(sidecar)
-    for mount in complete(sidecar, table):
-        sidecar.shadow.sync(mount)
-    note_forsaken(sidecar, table)
-    if sidecar.mounts.match(path) is not None:
-        return
-    above = [entry.path for entry in table.values() if (path + "/").startswith(entry.path)]
-    if sidecar.mounts.forsaken.intersection(above):
-        raise ShadowForsaken(above[0])
-    if not above and sidecar.mounts.doubtful(path):
-        raise MountAwaited(path)
 
 
 def note_forsaken(sidecar: Sidecar, table: Mapping[str, UpstreamMount]) -> None:

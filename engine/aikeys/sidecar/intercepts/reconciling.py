@@ -16,8 +16,16 @@ import structlog
 
 from aikeys.errors import StorageError
 from aikeys.framework.request import Mount
-from aikeys.framework.response import EngineError
-from aikeys.sidecar.intercepts.adopting import GONE, SET_ASIDE, complete, note_forsaken, set_aside
+from aikeys.framework.response import EngineError, Unavailable
+from aikeys.sidecar.intercepts.adopting import (
+    FORSAKEN,
+    GONE,
+    SET_ASIDE,
+    complete,
+    give_up_moves,
+    note_forsaken,
+    set_aside,
+)
 from aikeys.sidecar.intercepts.lease_requests import touches
 from aikeys.sidecar.intercepts.upstream_mounts import UpstreamMount, differences, read_lifetimes, read_table
 from aikeys.storage.failpoints import reach
@@ -29,6 +37,25 @@ log = structlog.get_logger(__name__)
 
 # Seconds between two full comparisons of a mount's markers with its roles.
 MARKERS_EVERY = 600.0
+
+
+class ShadowForsaken(Unavailable):
+    """What stands there is a shadow, and its engine is not on record here."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"the mount at {path} is the shadow of an engine that is not on record here: {FORSAKEN}"
+        )
+
+
+class MountAwaited(Unavailable):
+    """What became of a mount that was asked for is not known yet."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"a mount of ours was asked for at or above {path}, and the Vault's answer is not known yet; nothing was "
+            "done, try again, or enable it again"
+        )
 
 
 class Reconciler:
@@ -94,6 +121,31 @@ def _reconcile(sidecar: Sidecar, mount: Mount, table: Mapping[str, UpstreamMount
     return None if mount.tainted else mount
 
 
+def settle_below(sidecar: Sidecar, path: str) -> None:
+    """Before a request to `path`, which is `MountTable.doubtful`, goes past the engine.
+
+    It may be meant for a mount of ours, and what a shadow is sent it keeps, a management key too. So the mount comes on
+    record now, if it is awaited and there, and one that has moved is followed; or it is somebody else's, and the request
+    passes; or nobody knows yet, or it is a shadow whose engine is nowhere: then nothing passes. Raises `MountAwaited`,
+    `ShadowForsaken`, `UpstreamDown`, `NotLoggedIn`, `StorageError`.
+    """
+    table = read_table(sidecar)
+    for mount in complete(sidecar, table):
+        sidecar.shadow.sync(mount)
+    for mount in sidecar.mounts.all():
+        entry = table.get(mount.uuid)
+        if entry is not None and entry.path != mount.path and not mount.path.startswith(SET_ASIDE):
+            moved(sidecar, mount, entry.path)
+    note_forsaken(sidecar, table)
+    if sidecar.mounts.match(path) is not None:
+        return
+    above = [entry.path for entry in table.values() if (path + "/").startswith(entry.path)]
+    if sidecar.mounts.forsaken.intersection(above):
+        raise ShadowForsaken(above[0])
+    if not above and sidecar.mounts.doubtful(path):
+        raise MountAwaited(path)
+
+
 def follow(sidecar: Sidecar, mount: Mount) -> bool:
     """Whether the mount stands at another path upstream by now; then it does here too."""
     entry = read_table(sidecar).get(mount.uuid)
@@ -113,6 +165,7 @@ def moved(sidecar: Sidecar, mount: Mount, path: str) -> Mount:
     reach("remount.leases_ended")
     now_at = sidecar.mounts.move(mount.uuid, path)
     reach("remount.followed")
+    give_up_moves(sidecar, mount)
     # And those of requests that the upstream had let through before it moved the mount.
     sidecar.leases.revoke_prefix(mount.path, sync=False)
     log.info("mount_moved", source=mount.path, target=path, uuid=mount.uuid)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from aikeys.errors import StorageError
-from aikeys.framework.request import Mount
+from aikeys.framework.request import Mount, Operation
 from aikeys.framework.response import EngineError
 from aikeys.sidecar import envelope
 from aikeys.sidecar.exchange import Exchange, Reply
+from aikeys.sidecar.intercepts.adopting import give_up, give_up_moves, intend_move
 from aikeys.sidecar.intercepts.answers import fields_or_none
 from aikeys.sidecar.intercepts.reconciling import follow
+from aikeys.sidecar.verdicts import decide_capabilities
 from aikeys.storage.failpoints import reach
 
 if TYPE_CHECKING:
@@ -38,11 +40,27 @@ def move(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
     mount = sidecar.mounts.by_path(source.strip("/")) if isinstance(source, str) else None
     if mount is None:
         return None
+    target = fields.get("to")
+    mark = ""
+    if isinstance(target, str) and _may_move(sidecar, exchange):
+        mark = intend_move(sidecar, mount, target)
     reply = sidecar.upstream.forward(exchange)
     reach("remount.asked")
     if reply.status == 200:
         _follow(sidecar, mount)
+    elif mark and reply.status < 500:
+        give_up(sidecar, mark)
     return reply
+
+
+def _may_move(sidecar: Sidecar, exchange: Exchange) -> bool:
+    """Whether the upstream may let the caller: nobody else makes us write to the disk."""
+    asked = {"token": exchange.token, "paths": [exchange.path]}
+    reply = sidecar.own.request("POST", "sys/capabilities", asked)
+    parsed = reply.json() if reply.status == 200 else None
+    data = parsed.get("data") if isinstance(parsed, dict) else None
+    held = data.get("capabilities") if isinstance(data, dict) else None
+    return isinstance(held, list) and decide_capabilities(Operation.UPDATE, [str(item) for item in held])
 
 
 def read_status(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
@@ -58,6 +76,10 @@ def read_status(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
         if _leases_are_left(sidecar, info):
             info["status"] = "in-progress"
             return Reply(200, envelope.to_json(parsed), reply.headers)
+    if isinstance(info, dict) and info.get("status") == "failure":
+        source = sidecar.mounts.by_path(str(info.get("source_mount", "")))
+        if source is not None:
+            give_up_moves(sidecar, source)
     return reply
 
 
