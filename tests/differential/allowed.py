@@ -153,7 +153,9 @@ def _counts_at_once(case: Case) -> bool:
         case.ask.about is About.FAILED_REVOCATION
         and case.ask.path.startswith(("sys/leases?", "sys/leases/count?"))
         and case.difference.where.startswith(("data.lease_count", "data.leases", "data.counts"))
-        and (case.theirs["data.lease_count"], case.ours["data.lease_count"]) == (0, 1)
+        and case.theirs["data.lease_count"] == 0
+        # A relay that fails does so for every lease that ends meanwhile, of an earlier example too.
+        and case.ours["data.lease_count"] >= 1
     )
 
 
