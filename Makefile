@@ -11,7 +11,7 @@ READY_RUN := $(VENV)/.ready-run
 
 export AIKEYS_REQUIRE
 
-.PHONY: help run test check lock bench guards policy-differential differential crash faults fuzz clean
+.PHONY: help run test long check lock bench guards policy-differential differential crash faults fuzz clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -19,10 +19,15 @@ help: ## What there is
 run: $(READY_RUN) ## A real OpenBao, a relay and the sidecar on this machine, with a first key
 	@$(BIN)/aikeys dev $(ARGS)
 
-# Most tests wait for a real server: six at a time keep two cores busy. Files go out in their order, so that those with
+# Most tests wait for a real server: four at a time keep two cores busy. Files go out in their order, so that those with
 # many short tests come last and fill the gaps. ARGS="-n 0" runs one after the other.
-test: $(READY) ## All tests (ARGS="-k creds" narrows them)
-	@$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder $(ARGS)
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+test: $(READY) ## All tests but the long ones (ARGS="-k creds" narrows them)
+	@$(PYTEST) $(ARGS)
+
+long: $(READY) ## The tests that have targets of their own below, in their everyday size
+	@$(PYTEST) tests/crash tests/differential tests/faults tests/fuzz $(ARGS)
 
 check: $(READY) ## ruff, mypy --strict, import-linter, terraform
 	@$(BIN)/ruff check .
@@ -50,7 +55,7 @@ crash: $(READY) ## Kill the process at every durable step, over N issued keys an
 	@AIKEYS_CRASH_ISSUANCES=$(or $(N),1000) $(BIN)/python -m pytest tests/crash $(ARGS)
 
 faults: $(READY) ## Every relay call with every fault, and N rounds of faults under load (N=200)
-	@AIKEYS_FAULT_ROUNDS=$(or $(N),200) $(BIN)/python -m pytest -n 6 --dist loadfile tests/faults $(ARGS)
+	@AIKEYS_FAULT_ROUNDS=$(or $(N),200) $(BIN)/python -m pytest -n 4 --dist loadfile tests/faults $(ARGS)
 
 fuzz: $(READY) ## N generated requests at what we own, and no error of ours (N=100000)
 	@AIKEYS_FUZZ_REQUESTS=$(or $(N),100000) $(BIN)/python -m pytest tests/fuzz $(ARGS)
