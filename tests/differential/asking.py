@@ -95,7 +95,13 @@ class Asking:
             )
 
     def _has_left(self, role: str, left: int) -> Callable[[World], bool]:
-        return lambda world: len(self.listed(world, role)) == left
+        def has_left(world: World) -> bool:
+            listed = len(self.listed(world, role))
+            # What ends next may be over by now as well.
+            due = [held for held in self.memory.due(time.time()) if isinstance(held, Lease)]
+            return left - sum(lease.role == role for lease in due) <= listed <= left
+
+        return has_left
 
     def ended(self, leases: list[Lease], both: Both) -> None:
         for lease in leases:
