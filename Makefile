@@ -55,7 +55,7 @@ crash: $(READY) ## Kill the process at every durable step, over N issued keys an
 	@AIKEYS_CRASH_ISSUANCES=$(or $(N),1000) $(BIN)/python -m pytest tests/crash $(ARGS)
 
 faults: $(READY) ## Every relay call with every fault, and N rounds of faults under load (N=200)
-	@AIKEYS_FAULT_ROUNDS=$(or $(N),200) $(BIN)/python -m pytest -n 4 --dist loadfile tests/faults $(ARGS)
+	@AIKEYS_FAULT_ROUNDS=$(or $(N),200) $(PYTEST) tests/faults $(ARGS)
 
 fuzz: $(READY) ## N generated requests at what we own, and no error of ours (N=100000)
 	@AIKEYS_FUZZ_REQUESTS=$(or $(N),100000) $(BIN)/python -m pytest tests/fuzz $(ARGS)

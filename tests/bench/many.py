@@ -28,7 +28,7 @@ from aikeys.leases.lease import new_lease_id
 from aikeys.relays.interface import KeyRef
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import open_store
-from aikeys.storage.interface import LeaseRecord
+from aikeys.storage.records import LeaseRecord
 
 ENDING = 30_000
 HELD = 100_000

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from tests.crash.engine import Engine
 
 from aikeys.relay_simulator.control import SimulatorControl
-from aikeys.storage.interface import LeaseState, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import LeaseState
 
 
 @dataclass

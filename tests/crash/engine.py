@@ -23,7 +23,7 @@ from aikeys.relays import registry
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.sidecar.build import EngineCallbacks
 from aikeys.storage import open_store
-from aikeys.storage.interface import MountRecord
+from aikeys.storage.records import MountRecord
 
 # A process that dies leaves work that others take up after these; short, so that a test need not wait for them.
 QUICK_MINT = MintBounds(attempt=1.0, total=1.5, slack=0.2, settle=3.0, claim=4.0)

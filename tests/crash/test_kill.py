@@ -20,7 +20,7 @@ from aikeys.leases.settings import LeaseSettings
 from aikeys.minting.bounds import MintBounds
 from aikeys.relay_simulator.control import SimulatorControl
 from aikeys.storage.failpoints import POINTS
-from aikeys.storage.interface import LeaseState
+from aikeys.storage.records import LeaseState
 
 pytestmark = pytest.mark.slow
 

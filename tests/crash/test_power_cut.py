@@ -31,7 +31,7 @@ from aikeys.relay_simulator.control import SimulatorControl
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import open_store
 from aikeys.storage.failpoints import VARIABLE
-from aikeys.storage.interface import LeaseRecord, LeaseState
+from aikeys.storage.records import LeaseRecord, LeaseState
 
 # Many cuts take their time: `make crash` has no bound.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0 if ISSUANCES else 300)]

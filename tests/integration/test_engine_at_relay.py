@@ -27,7 +27,7 @@ from aikeys.relays import registry
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.sidecar.build import EngineCallbacks
 from aikeys.storage import open_store
-from aikeys.storage.interface import MountRecord
+from aikeys.storage.records import MountRecord
 
 MOUNT = Mount(
     uuid="0000-mount",

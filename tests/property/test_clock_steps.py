@@ -30,7 +30,7 @@ from aikeys.leases.manager import LeaseManager
 from aikeys.leases.settings import LeaseSettings
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import open_store
-from aikeys.storage.interface import MountRecord
+from aikeys.storage.records import MountRecord
 
 MAX_TTL = 1500
 WRONG = st.sampled_from([-600, 0, 600])

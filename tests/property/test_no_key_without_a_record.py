@@ -30,7 +30,7 @@ from aikeys.relays.interface import DriverError, KeyRef, Kind, Outcome, Scopes
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import open_store
 from aikeys.storage.failpoints import arm
-from aikeys.storage.interface import LeaseState, MountRecord
+from aikeys.storage.records import LeaseState, MountRecord
 
 FAULTS = st.sampled_from(
     [

@@ -28,7 +28,7 @@ from aikeys.framework.response import InvalidRequest, Response
 from aikeys.leases.bulk import BulkRevocation
 from aikeys.redaction import SecretString
 from aikeys.relays.interface import KeyRef, Probe
-from aikeys.storage.interface import EndedLease, LeaseRecord, LeaseState
+from aikeys.storage.records import EndedLease, LeaseRecord, LeaseState
 
 # A prefix that fits more living leases than this says too little to end them by it.
 MOST_BY_PREFIX = 10

@@ -13,7 +13,7 @@ from aikeys.framework.paths import Path
 from aikeys.framework.request import Operation, Request
 from aikeys.framework.response import InvalidRequest, Response
 from aikeys.leases.books import LeaseBooks
-from aikeys.storage.interface import EndedLease, ForcedKey, LeaseRecord
+from aikeys.storage.records import EndedLease, ForcedKey, LeaseRecord
 
 # In the order in which they are shown: what wants attention first.
 GIVEN_UP, REVOKING, ACTIVE, ENDED = "given_up", "revoking", "active", "ended"

@@ -10,7 +10,7 @@ from aikeys.framework.paths import Path
 from aikeys.framework.request import Operation, Request
 from aikeys.framework.response import InvalidRequest, Response
 from aikeys.leases.bulk import BulkRevocation
-from aikeys.storage.interface import Holder
+from aikeys.storage.records import Holder
 
 DEFAULT_AUTH_MOUNT = "approle"
 # More ids, or errors, than this are counted and not told.

@@ -12,7 +12,7 @@ from aikeys.framework.money import Money
 from aikeys.framework.response import InvalidRequest
 from aikeys.leases.arithmetic import effective_max
 from aikeys.relays.interface import Budget, Capabilities, Scopes
-from aikeys.storage.interface import IssueLimits
+from aikeys.storage.records import IssueLimits
 
 # A role's name travels in the key's metadata at the relay, whose values hold 256 characters.
 NAME_MAX = 128

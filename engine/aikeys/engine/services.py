@@ -17,7 +17,8 @@ from aikeys.leases.books import LeaseBooks
 from aikeys.leases.bulk import BulkRevocation
 from aikeys.minting.sweep import Sweep
 from aikeys.relays.interface import Capabilities, Driver, Minted, RelayConfig, Scopes
-from aikeys.storage.interface import EntryStore, IssueLimits, Store
+from aikeys.storage.interface import EntryStore, Store
+from aikeys.storage.records import IssueLimits
 
 
 class Drivers(Protocol):

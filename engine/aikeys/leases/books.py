@@ -9,7 +9,8 @@ from typing import TypeVar
 from aikeys.errors import StorageError
 from aikeys.framework.clock import Clock
 from aikeys.framework.response import Unavailable
-from aikeys.storage.interface import EndedLease, ForcedKey, IntentRecord, LeaseRecord, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import EndedLease, ForcedKey, IntentRecord, LeaseRecord
 
 T = TypeVar("T")
 

@@ -24,7 +24,8 @@ from aikeys.leases.manager import LeaseManager
 from aikeys.leases.revocation import as_engine_error
 from aikeys.redaction import redactor
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import EndedLease, Holder, LeaseRecord, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import EndedLease, Holder, LeaseRecord
 
 _log = structlog.get_logger(__name__)
 

@@ -26,7 +26,8 @@ from aikeys.leases.manager import LeaseManager
 from aikeys.leases.pool import RevocationPool
 from aikeys.leases.settings import LeaseSettings
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import LeaseRecord, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import LeaseRecord
 
 _log = structlog.get_logger(__name__)
 

@@ -21,7 +21,8 @@ from aikeys.framework.response import Secret
 from aikeys.leases.lease import ERROR_LENGTH, LeaseCallbacks, StillAccepted
 from aikeys.leases.settings import LeaseSettings
 from aikeys.redaction import redactor
-from aikeys.storage.interface import ForcedKey, LeaseRecord, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import ForcedKey, LeaseRecord
 
 _log = structlog.get_logger(__name__)
 

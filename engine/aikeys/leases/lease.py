@@ -12,7 +12,7 @@ from aikeys.framework.request import Caller, Mount
 from aikeys.framework.response import EngineError, InvalidRequest, Secret
 from aikeys.leases.arithmetic import TTLResult, remaining_ttl
 from aikeys.redaction import redactor
-from aikeys.storage.interface import EndedLease, LeaseRecord, LeaseState
+from aikeys.storage.records import EndedLease, LeaseRecord, LeaseState
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 # Vault: TokenLength in vault/token_store.go.

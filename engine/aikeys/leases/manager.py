@@ -42,7 +42,8 @@ from aikeys.leases.lease import (
 from aikeys.leases.revocation import Revocation, as_engine_error
 from aikeys.leases.settings import LeaseSettings
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import IntentRecord, LeaseRecord, LeaseState, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import IntentRecord, LeaseRecord, LeaseState
 
 _log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from aikeys.storage.interface import LeaseRecord
+from aikeys.storage.records import LeaseRecord
 
 # A thread waits this long for more before it ends: each has a database connection and keep-alive connections.
 _IDLE_SECONDS = 20.0

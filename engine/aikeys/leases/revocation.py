@@ -30,7 +30,8 @@ from aikeys.leases.lease import (
 from aikeys.leases.settings import LeaseSettings
 from aikeys.redaction import redactor
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import LeaseRecord, LeaseState, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import LeaseRecord, LeaseState
 
 _log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from aikeys.framework.response import (
     Unavailable,
 )
 from aikeys.relays.interface import DriverError, Kind
-from aikeys.storage.interface import LimitReached
+from aikeys.storage.records import LimitReached
 
 _UNAVAILABLE = frozenset({Kind.UNAVAILABLE, Kind.TIMEOUT, Kind.CANCELLED, Kind.PROTOCOL})
 

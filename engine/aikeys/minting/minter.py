@@ -25,7 +25,8 @@ from aikeys.minting.marks import marked
 from aikeys.redaction import redactor
 from aikeys.relays.interface import Driver, DriverError, Kind, Minted, MintIntent, Outcome, Scopes
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import IntentRecord, IntentState, IssueLimits, LimitReached, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import IntentRecord, IntentState, IssueLimits, LimitReached
 
 _log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from aikeys.framework.response import InvalidRequest
 from aikeys.minting.marks import Mark, read_mark
 from aikeys.relays.interface import KeyInfo
-from aikeys.storage.interface import KnownKeys
+from aikeys.storage.records import KnownKeys
 
 # How old a key must be. Beyond the longest way from an intent to its lease (`MintBounds`), the lag of a relay's list
 # and a clock that is wrong by ten minutes, all together.

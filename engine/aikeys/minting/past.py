@@ -21,7 +21,8 @@ from aikeys.framework.deadline import Deadline
 from aikeys.minting.bounds import MintBounds
 from aikeys.minting.marks import name_prefix, read_mark
 from aikeys.relays.interface import Driver
-from aikeys.storage.interface import IntentRecord, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import IntentRecord
 
 _log = structlog.get_logger(__name__)
 

@@ -34,7 +34,8 @@ from aikeys.minting.past import Past
 from aikeys.redaction import redactor
 from aikeys.relays.interface import Driver, DriverError, KeyInfo, KeyRef, Kind, MintIntent, Outcome
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import IntentRecord, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import IntentRecord
 
 _log = structlog.get_logger(__name__)
 

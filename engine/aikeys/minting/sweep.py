@@ -18,7 +18,8 @@ from aikeys.minting.marks import name_prefix
 from aikeys.minting.orphans import Judged, Plan, ceilings, make_plan
 from aikeys.relays.interface import Driver
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import IntentRecord, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import IntentRecord
 
 _log = structlog.get_logger(__name__)
 

@@ -11,7 +11,8 @@ import structlog
 
 from aikeys.framework.request import Mount
 from aikeys.leases.forced import told
-from aikeys.storage.interface import MountRecord, Store
+from aikeys.storage.interface import Store
+from aikeys.storage.records import MountRecord
 
 log = structlog.get_logger(__name__)
 

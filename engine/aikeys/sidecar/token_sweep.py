@@ -26,7 +26,8 @@ from aikeys.sidecar.own_identity import OwnIdentity
 from aikeys.sidecar.token_fate import LOOKUP, Answer, Fate, fate_of, next_look, unknown
 from aikeys.sidecar.witness import Witness
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import Store, TokenRecord
+from aikeys.storage.interface import Store
+from aikeys.storage.records import TokenRecord
 
 log = structlog.get_logger(__name__)
 

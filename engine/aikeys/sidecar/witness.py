@@ -24,7 +24,8 @@ from aikeys.sidecar.mount_table import MountTable
 from aikeys.sidecar.own_identity import OwnIdentity
 from aikeys.sidecar.shadow import Found, Shadow, classify, is_marker, marker, sentinel_path
 from aikeys.sidecar.upstream import UpstreamDown
-from aikeys.storage.interface import Store, WitnessRecord
+from aikeys.storage.interface import Store
+from aikeys.storage.records import WitnessRecord
 
 log = structlog.get_logger(__name__)
 

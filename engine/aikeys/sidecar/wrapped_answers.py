@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from aikeys.storage.interface import Store, WrappedRecord
+from aikeys.storage.interface import Store
+from aikeys.storage.records import WrappedRecord
 
 _VAULT_INNER = re.compile(rb"hvs\.[A-Za-z0-9]{24}")
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 from aikeys.storage import schema
 from aikeys.storage.barrier import Barrier
 from aikeys.storage.database import Part
-from aikeys.storage.interface import EndedLease, ForcedKey
+from aikeys.storage.records import EndedLease, ForcedKey
 from aikeys.storage.rows import ended_row, from_micros, to_micros
 
 _forced = schema.forced_keys.c

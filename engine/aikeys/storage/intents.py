@@ -7,10 +7,10 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from aikeys.storage import schema
-from aikeys.storage.interface import IntentRecord, IntentState, IssueLimits
 from aikeys.storage.keys import Keys
 from aikeys.storage.limits import admit
 from aikeys.storage.mounts import upsert
+from aikeys.storage.records import IntentRecord, IntentState, IssueLimits
 from aikeys.storage.rows import intent_record, intent_row, to_micros
 
 _intent = schema.intents.c

@@ -21,8 +21,8 @@ from sqlalchemy import Connection, bindparam, insert, literal, select, union_all
 from aikeys.storage import schema
 from aikeys.storage.barrier import Barrier
 from aikeys.storage.database import Database, Part
-from aikeys.storage.interface import KnownKeys
 from aikeys.storage.mounts import upsert
+from aikeys.storage.records import KnownKeys
 
 # Lower-case base32 (RFC 4648): 50 random bits, among some thousand series a year.
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"

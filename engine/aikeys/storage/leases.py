@@ -26,7 +26,7 @@ from aikeys.errors import StorageError
 from aikeys.storage import schema
 from aikeys.storage.database import Part, range_end, storable
 from aikeys.storage.intents import COMPLETE
-from aikeys.storage.interface import EndedLease, LeaseRecord, LeaseState
+from aikeys.storage.records import EndedLease, LeaseRecord, LeaseState
 from aikeys.storage.rows import ended_row, from_micros, lease_record, lease_row, to_micros
 from aikeys.storage.tokens import watch
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select
 
 from aikeys.storage import schema
-from aikeys.storage.interface import IntentRecord, IssueLimits, LimitReached
+from aikeys.storage.records import IntentRecord, IssueLimits, LimitReached
 from aikeys.storage.rows import to_micros
 
 _MICROS = 1_000_000

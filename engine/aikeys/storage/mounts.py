@@ -13,7 +13,7 @@ from aikeys.errors import StorageError
 from aikeys.storage import schema
 from aikeys.storage.barrier import Barrier
 from aikeys.storage.database import Database, Part, range_end
-from aikeys.storage.interface import Enabling, MountRecord
+from aikeys.storage.records import Enabling, MountRecord
 from aikeys.storage.rows import from_micros, mount_record, mount_row, to_micros
 
 _ALL_MOUNTS = select(schema.mounts).order_by(schema.mounts.c.namespace, schema.mounts.c.path)

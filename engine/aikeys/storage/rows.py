@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from aikeys.storage.barrier import Barrier
-from aikeys.storage.interface import (
+from aikeys.storage.records import (
     EndedLease,
     IntentRecord,
     IntentState,

@@ -17,8 +17,8 @@ from aikeys.errors import StorageError
 from aikeys.storage import schema
 from aikeys.storage.barrier import Barrier
 from aikeys.storage.database import Part
-from aikeys.storage.interface import EndedLease, Holder, LeaseRecord
 from aikeys.storage.leases import is_over
+from aikeys.storage.records import EndedLease, Holder, LeaseRecord
 from aikeys.storage.rows import ended_lease, from_micros, lease_record, to_micros
 
 T = TypeVar("T")

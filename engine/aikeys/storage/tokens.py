@@ -17,8 +17,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from aikeys.storage import schema
 from aikeys.storage.database import Part
-from aikeys.storage.interface import LeaseRecord, LeaseState, TokenRecord, WitnessRecord
 from aikeys.storage.mounts import upsert
+from aikeys.storage.records import LeaseRecord, LeaseState, TokenRecord, WitnessRecord
 from aikeys.storage.rows import from_micros, to_micros
 
 # The first look comes so soon after an issue because a token may have died while its key was being made.

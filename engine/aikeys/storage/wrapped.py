@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, or_, select, updat
 
 from aikeys.storage import schema
 from aikeys.storage.database import Part
-from aikeys.storage.interface import LeaseState, WrappedRecord
+from aikeys.storage.records import LeaseState, WrappedRecord
 from aikeys.storage.rows import to_micros, wrapped_record, wrapped_row
 
 _wrapped = schema.wrapped.c

@@ -11,6 +11,7 @@ from tests.sidecar_stack import eventually
 from aikeys.sidecar.intercepts.adopting import intend, intend_move
 from aikeys.sidecar.intercepts.enabling import with_mark
 from aikeys.sidecar.intercepts.reconciling import reconcile_mounts
+from aikeys.storage.records import Enabling
 
 SECRET = "sk-holysheep-admin-" + "E" * 32
 
@@ -117,16 +118,28 @@ def test_what_is_sent_to_a_moved_mount_never_reaches_its_shadow(
     assert stand.call("GET", f"{path}/creds/demo").status_code == 404
 
 
-def test_a_move_that_is_refused_leaves_its_target_to_others(stand: Stand) -> None:
+def test_a_move_that_is_refused_leaves_its_target_to_others(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, target = stand.mount(), stand.path()
-    for token, to, status in (
-        ("no token of anybody", target, 403),
-        (stand.token(), target, 403),
-        (stand.server.root_token, "sys/x", 400),
+    store = stand.sidecar.store
+    put, written = store.put_enabling, list[Enabling]()
+
+    def put_enabling(record: Enabling) -> None:
+        written.append(record)
+        put(record)
+
+    monkeypatch.setattr(store, "put_enabling", put_enabling)
+    for token, to, status, writes in (
+        ("no token of anybody", target, 403, 0),
+        (stand.token(), target, 403, 0),
+        (stand.server.root_token, "sys/x", 400, 1),
     ):
+        written.clear()
         answer = stand.call("POST", "sys/remount", {"from": path, "to": to}, token=token)
         assert answer.status_code == status, answer.text
-        assert stand.sidecar.store.enablings() == []
+        assert len(written) == writes, "who may not move mounts makes us write nothing"
+        assert store.enablings() == []
     assert stand.call("GET", f"{target}/x").status_code == 404
     assert stand.works(stand.key(path))
 

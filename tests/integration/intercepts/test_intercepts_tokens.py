@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.integration.intercepts.stand import Key, Stand, eventually
 
-from aikeys.storage.interface import LeaseState
+from aikeys.storage.records import LeaseState
 
 READ = 'path "{path}/creds/demo" {{ capabilities = ["read"] }}\n'
 PARENT = READ + 'path "auth/token/create" {{ capabilities = ["update"] }}\n'

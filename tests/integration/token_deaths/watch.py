@@ -25,7 +25,7 @@ from aikeys.sidecar.token_sweep import TokenSweep
 from aikeys.sidecar.upstream import Upstream
 from aikeys.sidecar.witness import ENTRY, NUMBER_FIELD, Witness
 from aikeys.storage import SqlStore, open_store
-from aikeys.storage.interface import LeaseRecord, LeaseState
+from aikeys.storage.records import LeaseRecord, LeaseState
 from aikeys.transport import KeepAliveTransport
 
 CLOCK = SystemClock()

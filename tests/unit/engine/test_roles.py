@@ -17,7 +17,7 @@ from aikeys.framework.patch import ResourceMissing
 from aikeys.framework.request import Operation, Request
 from aikeys.framework.response import InvalidRequest, UnsupportedPath
 from aikeys.relays.interface import Budget, Scopes
-from aikeys.storage.interface import IssueLimits
+from aikeys.storage.records import IssueLimits
 
 FULL = {
     "ttl": 60,

@@ -42,7 +42,7 @@ from aikeys.relays.interface import (
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.sidecar.build import EngineCallbacks
 from aikeys.storage import SqlStore, open_store
-from aikeys.storage.interface import LeaseRecord, MountRecord
+from aikeys.storage.records import LeaseRecord, MountRecord
 
 START = datetime(2026, 1, 2, 3, 4, 5, 600_000, tzinfo=UTC)
 MANAGEMENT_KEY = "sk-holysheep-admin-" + "A" * 32

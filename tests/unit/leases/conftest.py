@@ -10,7 +10,7 @@ from aikeys.framework.clock import SystemClock
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import SqlStore, open_store
 from aikeys.storage.failpoints import arm
-from aikeys.storage.interface import MountRecord
+from aikeys.storage.records import MountRecord
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from aikeys.leases.lease import Registered
 from aikeys.leases.manager import LeaseManager
 from aikeys.leases.settings import LeaseSettings
 from aikeys.storage import SqlStore
-from aikeys.storage.interface import IntentRecord, IntentState, LeaseRecord, LeaseState
+from aikeys.storage.records import IntentRecord, IntentState, LeaseRecord, LeaseState
 
 OTHER = replace(MOUNT, uuid="mount-2", path="other/", accessor="ai-keys_2", instance="zzzzzzzz")
 

@@ -17,7 +17,7 @@ from aikeys.leases.bulk import BulkRevocation, Outcome
 from aikeys.leases.settings import LeaseSettings
 from aikeys.storage import SqlStore
 from aikeys.storage.failpoints import arm
-from aikeys.storage.interface import Holder, LeaseState
+from aikeys.storage.records import Holder, LeaseState
 
 AWAY = Unavailable("the relay is away")
 DEMO = Holder(role="demo")

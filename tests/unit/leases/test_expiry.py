@@ -19,7 +19,7 @@ from aikeys.leases.pool import RevocationPool
 from aikeys.leases.settings import LeaseSettings
 from aikeys.storage import SqlStore
 from aikeys.storage.failpoints import arm
-from aikeys.storage.interface import LeaseRecord, LeaseState, WrappedRecord
+from aikeys.storage.records import LeaseRecord, LeaseState, WrappedRecord
 
 AWAY = Unavailable("the relay is away")
 # Vault's waits divided by a hundred.

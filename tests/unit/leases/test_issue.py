@@ -11,7 +11,7 @@ from tests.unit.leases.engine import MOUNT, World
 from aikeys.framework.request import Caller
 from aikeys.framework.response import InvalidRequest, Unavailable
 from aikeys.storage.failpoints import arm
-from aikeys.storage.interface import LeaseState
+from aikeys.storage.records import LeaseState
 
 
 def test_a_lease_takes_the_place_of_its_intent(world: World) -> None:

@@ -12,7 +12,7 @@ from aikeys.framework.request import Caller
 from aikeys.framework.response import EngineError, InvalidRequest, Unavailable
 from aikeys.redaction import SecretString
 from aikeys.storage.failpoints import arm
-from aikeys.storage.interface import LeaseState
+from aikeys.storage.records import LeaseState
 
 FAILED = "failed to renew entry: resp: (*logical.Response)(nil) err: "
 

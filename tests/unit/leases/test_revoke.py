@@ -14,7 +14,7 @@ from aikeys.framework.response import EngineError, InvalidRequest, RelayRateLimi
 from aikeys.leases.lease import StillAccepted
 from aikeys.redaction import SecretString
 from aikeys.storage.failpoints import arm
-from aikeys.storage.interface import LeaseState
+from aikeys.storage.records import LeaseState
 
 AWAY = Unavailable("the relay is away")
 

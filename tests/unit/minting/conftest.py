@@ -15,7 +15,7 @@ from aikeys.minting.resolver import IntentResolver
 from aikeys.relays.interface import Scopes
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import SqlStore, open_store
-from aikeys.storage.interface import IntentRecord, LeaseRecord, MountRecord
+from aikeys.storage.records import IntentRecord, LeaseRecord, MountRecord
 
 
 @dataclass

@@ -20,7 +20,7 @@ from aikeys.minting.errors import (
 from aikeys.minting.journal import intent_from_json
 from aikeys.relays.interface import Kind, Outcome
 from aikeys.storage.failpoints import arm
-from aikeys.storage.interface import IntentState
+from aikeys.storage.records import IntentState
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from aikeys.minting.orphans import (
     make_plan,
 )
 from aikeys.relays.interface import KeyInfo, KeyRef, KeyStatus, MintIntent, Scopes
-from aikeys.storage.interface import KnownKeys
+from aikeys.storage.records import KnownKeys
 
 INSTANCE = "abcdefgh"
 SERIES = "aaaaaaaaaa"

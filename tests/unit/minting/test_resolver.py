@@ -13,7 +13,7 @@ from aikeys.framework.response import EngineError, InvalidRequest
 from aikeys.minting.bounds import MintBounds
 from aikeys.minting.resolver import IntentResolver
 from aikeys.relays.interface import DriverError, Kind, Outcome
-from aikeys.storage.interface import IntentState
+from aikeys.storage.records import IntentState
 
 DENIED = failure(Kind.AUTH, Outcome.NOT_APPLIED)
 

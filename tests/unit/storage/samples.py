@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aikeys.storage.interface import IntentRecord, IntentState, LeaseRecord, MountRecord
+from aikeys.storage.records import IntentRecord, IntentState, LeaseRecord, MountRecord
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 MOUNT = "0f6a2f0e-0000-4000-8000-000000000001"

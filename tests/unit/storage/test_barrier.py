@@ -14,7 +14,7 @@ from aikeys.framework.clock import SystemClock
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import SqlStore, open_store
 from aikeys.storage.barrier import Barrier
-from aikeys.storage.interface import WrappedRecord
+from aikeys.storage.records import WrappedRecord
 
 SECRET = "sk-holysheep-CanaryCanaryCanaryCanaryCanary01"
 

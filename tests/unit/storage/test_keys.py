@@ -17,8 +17,8 @@ from aikeys.errors import StorageError
 from aikeys.framework.clock import SystemClock
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import SqlStore, open_store
-from aikeys.storage.interface import IntentRecord, IssueLimits, KnownKeys, LimitReached
 from aikeys.storage.keys import SERIES_LIFE
+from aikeys.storage.records import IntentRecord, IssueLimits, KnownKeys, LimitReached
 
 Open = Callable[[], SqlStore]
 

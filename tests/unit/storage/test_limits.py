@@ -14,7 +14,7 @@ from aikeys.errors import StorageError
 from aikeys.framework.clock import SystemClock
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import SqlStore, open_store
-from aikeys.storage.interface import IntentState, IssueLimits, LeaseState, LimitReached
+from aikeys.storage.records import IntentState, IssueLimits, LeaseState, LimitReached
 
 FIVE_LEASES = IssueLimits(leases=5)
 TWO_A_MINUTE = IssueLimits(issues=2, period=60)

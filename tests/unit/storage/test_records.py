@@ -11,7 +11,7 @@ from tests.unit.storage.samples import MOUNT, NOW, intent, lease, mount
 
 from aikeys.errors import StorageError
 from aikeys.storage import SqlStore
-from aikeys.storage.interface import IntentState, LeaseState, WrappedRecord
+from aikeys.storage.records import IntentState, LeaseState, WrappedRecord
 
 
 def test_a_mount_comes_back_whole_and_is_overwritten_in_place(store: SqlStore) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.storage.samples import MOUNT, NOW, lease, mount
 
 from aikeys.storage import SqlStore
-from aikeys.storage.interface import EndedLease, Holder
+from aikeys.storage.records import EndedLease, Holder
 
 
 def ended(number: int = 1, **changes: Any) -> EndedLease:

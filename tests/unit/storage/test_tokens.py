@@ -13,7 +13,7 @@ from tests.unit.storage.samples import NOW, intent, lease
 from aikeys.framework.clock import SystemClock
 from aikeys.seals.keyfile import KeyFileSeal
 from aikeys.storage import SqlStore, open_store
-from aikeys.storage.interface import TokenRecord, WitnessRecord
+from aikeys.storage.records import TokenRecord, WitnessRecord
 from aikeys.storage.tokens import FIRST_LOOK
 
 SECOND = timedelta(seconds=1)

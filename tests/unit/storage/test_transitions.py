@@ -10,7 +10,7 @@ from tests.unit.storage.samples import MOUNT, NOW, intent, lease, mount
 
 from aikeys.errors import StorageError
 from aikeys.storage import SqlStore
-from aikeys.storage.interface import IntentState, LeaseState, WrappedRecord
+from aikeys.storage.records import IntentState, LeaseState, WrappedRecord
 
 LATER = NOW + timedelta(hours=2)
 UNTIL = LATER + timedelta(seconds=20)

@@ -20,7 +20,7 @@ from aikeys.framework.response import EngineError
 from aikeys.sidecar.intercepts.upstream_mounts import UpstreamMount, read_lifetimes
 from aikeys.sidecar.upstream import UpstreamDown
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import Enabling
+from aikeys.storage.records import Enabling
 
 if TYPE_CHECKING:
     from aikeys.sidecar.context import Sidecar

@@ -39,7 +39,7 @@ def refusal(sidecar: Sidecar, exchange: Exchange, path: str, capability: str) ->
     if caller is None:
         said = _ask_itself(sidecar, exchange, path)
         return said if said.status >= 400 else envelope.errors(403, TOKEN_DENIED)
-    if not grants(_capabilities(sidecar, exchange.token, path), capability):
+    if not grants(capabilities(sidecar, exchange.token, path), capability):
         return envelope.errors(403, DENIED)
     if caller.num_uses == 1:
         # Its last use belongs to the request itself.
@@ -54,7 +54,8 @@ def grants(capabilities: Collection[str], capability: str) -> bool:
     return "root" in capabilities or capability in capabilities
 
 
-def _capabilities(sidecar: Sidecar, token: str, path: str) -> list[str]:
+def capabilities(sidecar: Sidecar, token: str, path: str) -> list[str]:
+    """As `sys/capabilities` reports them, none of a dead token. Raises `UpstreamDown` and `NotLoggedIn`."""
     reply = sidecar.own.request("POST", "sys/capabilities", {"token": token, "paths": [path]})
     found = reported(reply, path)
     if found is not None:

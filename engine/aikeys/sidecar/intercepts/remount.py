@@ -19,8 +19,9 @@ from aikeys.sidecar import envelope
 from aikeys.sidecar.exchange import Exchange, Reply
 from aikeys.sidecar.intercepts.adopting import give_up, give_up_moves, intend_move
 from aikeys.sidecar.intercepts.answers import fields_or_none
+from aikeys.sidecar.intercepts.authority import capabilities, grants
 from aikeys.sidecar.intercepts.reconciling import follow
-from aikeys.sidecar.verdicts import decide_capabilities
+from aikeys.sidecar.upstream import UpstreamDown
 from aikeys.storage.failpoints import reach
 
 if TYPE_CHECKING:
@@ -55,12 +56,13 @@ def move(sidecar: Sidecar, exchange: Exchange) -> Reply | None:
 
 def _may_move(sidecar: Sidecar, exchange: Exchange) -> bool:
     """Whether the upstream may let the caller: nobody else makes us write to the disk."""
-    asked = {"token": exchange.token, "paths": [exchange.path]}
-    reply = sidecar.own.request("POST", "sys/capabilities", asked)
-    parsed = reply.json() if reply.status == 200 else None
-    data = parsed.get("data") if isinstance(parsed, dict) else None
-    held = data.get("capabilities") if isinstance(data, dict) else None
-    return isinstance(held, list) and decide_capabilities(Operation.UPDATE, [str(item) for item in held])
+    try:
+        return bool(exchange.token) and grants(
+            capabilities(sidecar, exchange.token, exchange.path), Operation.UPDATE
+        )
+    except UpstreamDown:
+        # It may be there again in a moment, for the move itself.
+        return True
 
 
 def read_status(sidecar: Sidecar, exchange: Exchange) -> Reply | None:

@@ -17,7 +17,7 @@ from aikeys.sidecar.intercepts.answers import changed, fields_or_none, request_i
 from aikeys.sidecar.shadow import MARKER_FIELD, NOTE
 from aikeys.sidecar.upstream import UpstreamDown
 from aikeys.storage.failpoints import reach
-from aikeys.storage.interface import WrappedRecord
+from aikeys.storage.records import WrappedRecord
 
 if TYPE_CHECKING:
     from aikeys.sidecar.context import Sidecar
